@@ -1,0 +1,107 @@
+//! Jobs for the disk and their answers.
+
+use torr_base::{Block, PieceIndex, RawBlock};
+
+use crate::StorageError;
+
+/// Which torrent's storage a job is for. Given out by whoever opens the storage, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StorageId(pub u64);
+
+/// Which job an answer is for. Given out by the swarm, unique within its storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+/// The first eight bytes of a block's SHA-1: enough to see which block of a piece has changed between
+/// two attempts, and so who sent the wrong one (G16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(pub u64);
+
+/// A piece whose blocks are all in memory.
+#[derive(Debug)]
+pub struct PieceCommit<B> {
+    pub piece: PieceIndex,
+    /// All blocks of the piece, in order.
+    pub blocks: Vec<B>,
+    /// Whether the answer shall hold the digests although the hash agrees: an earlier attempt failed.
+    pub digests: bool,
+}
+
+/// A block to be written before its piece is verified.
+#[derive(Debug)]
+pub struct SpillBlock<B> {
+    pub block: Block,
+    pub buf: B,
+}
+
+/// One thing for the disk to do. Jobs of one storage may overtake each other, except that a `Verify`,
+/// `Sync` or `Close` comes after every job of its storage that was handed over before it.
+#[derive(Debug)]
+pub struct DiskJob<B> {
+    pub storage: StorageId,
+    pub job: JobId,
+    pub task: DiskTask<B>,
+}
+
+#[derive(Debug)]
+pub enum DiskTask<B> {
+    /// Hash each piece from memory; write and record those that are right; give all buffers back.
+    Commit { pieces: Vec<PieceCommit<B>> },
+    /// Read `range` (at most 16 KiB, inside its piece) of a piece that was committed into the start of
+    /// `buf`.
+    Load { range: RawBlock, buf: B },
+    /// Write blocks of an unfinished piece and record them in the block map. They do not count.
+    Spill { blocks: Vec<SpillBlock<B>> },
+    /// Hash a piece from disk, all of whose blocks were spilled; record it if it is right, forget its
+    /// block map if it is not.
+    Verify { piece: PieceIndex, digests: bool },
+    /// Make everything committed so far durable, and set the commit mark.
+    Sync,
+    /// As `Sync`, then let go of files, log and lock. No job of this storage follows.
+    Close,
+}
+
+/// Why a piece did not get to the disk: the peer's fault or the world's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    HashMismatch,
+    Storage(StorageError),
+}
+
+/// What became of one piece of a `Commit` or of a `Verify`.
+#[derive(Debug)]
+pub struct Committed<B> {
+    pub piece: PieceIndex,
+    /// All blocks in order, as they came; none for a `Verify`.
+    pub blocks: Vec<B>,
+    pub result: Result<(), CommitError>,
+    /// One for each block, on a mismatch or where they were asked for; else empty.
+    pub digests: Vec<Digest>,
+}
+
+/// The answer to a [`DiskJob`].
+#[derive(Debug)]
+pub struct DiskDone<B> {
+    pub storage: StorageId,
+    pub job: JobId,
+    pub result: DiskResult<B>,
+}
+
+#[derive(Debug)]
+pub enum DiskResult<B> {
+    Committed {
+        pieces: Vec<Committed<B>>,
+    },
+    Loaded {
+        range: RawBlock,
+        buf: B,
+        result: Result<(), StorageError>,
+    },
+    Spilled {
+        blocks: Vec<SpillBlock<B>>,
+        result: Result<(), StorageError>,
+    },
+    Verified(Committed<B>),
+    Synced(Result<(), StorageError>),
+    Closed(Result<(), StorageError>),
+}

@@ -11,10 +11,15 @@
 mod block;
 mod error;
 mod job;
+mod log;
 
 pub use block::{BlockBuf, BlockPool, BufSource};
 pub use error::{StorageError, StorageErrorKind, StorageOp};
 pub use job::{
     CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask, JobId, PieceCommit,
     SpillBlock, StorageId,
+};
+pub use log::{
+    BITS, Bits, Damage, FRAME_LEN, FileStamp, LogError, LogHeader, LogImage, NAME_PART_LEN,
+    NamePart, Record, bits_of, encode_record, iter_bits, read_log,
 };

@@ -101,8 +101,6 @@ pub enum GeometryError {
     PieceLength(u64),
     /// More pieces than [`PIECES_MAX`].
     TooManyPieces(u64),
-    /// No bytes at all.
-    Empty,
 }
 
 impl fmt::Display for GeometryError {
@@ -112,7 +110,6 @@ impl fmt::Display for GeometryError {
                 write!(f, "piece length {len} is not between 1 and {PIECE_LEN_MAX}")
             }
             Self::TooManyPieces(n) => write!(f, "{n} pieces are more than {PIECES_MAX}"),
-            Self::Empty => f.write_str("it holds no data"),
         }
     }
 }
@@ -128,7 +125,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `total` and `piece_len` in bytes.
+    /// `total` and `piece_len` in bytes. A total of 0 has no pieces: such torrents exist, of empty files
+    /// only, and are complete from the start.
     ///
     /// # Errors
     /// See [`GeometryError`].
@@ -137,9 +135,6 @@ impl Geometry {
             .ok()
             .filter(|len| (1..=PIECE_LEN_MAX).contains(len))
             .ok_or(GeometryError::PieceLength(piece_len))?;
-        if total == 0 {
-            return Err(GeometryError::Empty);
-        }
         let count = total.div_ceil(u64::from(len));
         let pieces = u32::try_from(count)
             .ok()
@@ -292,9 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn a_torrent_without_bytes_has_no_pieces() {
+        let g = Geometry::new(0, 16_384).unwrap();
+        assert_eq!((g.total(), g.piece_count()), (0, 0));
+        assert_eq!(g.pieces().next(), None);
+        assert_eq!(g.piece(0), None);
+        assert_eq!(g.block(raw(0, 0, 0)), None);
+        assert!(!g.contains(raw(0, 0, 1), 1));
+    }
+
+    #[test]
     fn impossible_torrents_are_refused() {
-        assert_eq!(Geometry::new(0, 1), Err(GeometryError::Empty));
         assert_eq!(Geometry::new(1, 0), Err(GeometryError::PieceLength(0)));
+        assert_eq!(Geometry::new(0, 0), Err(GeometryError::PieceLength(0)));
         assert!(Geometry::new(1, 1 << 29).is_ok());
         assert!(Geometry::new(1, (1 << 29) + 1).is_err());
         assert!(Geometry::new(u64::MAX, 1 << 29).is_err());

@@ -344,11 +344,11 @@ impl<'a> Scanner<'a> {
         };
         let bytes = self.bytes;
         let mine = keys.get_mut(before..).unwrap_or_default();
-        mine.sort_unstable_by_key(|key| (key.of(bytes), key.start));
+        mine.sort_unstable_by(|a, b| a.of(bytes).cmp(b.of(bytes)));
         let twice = mine
             .array_windows()
             .find(|[a, b]| a.of(bytes) == b.of(bytes))
-            .map(|[_, b]| b.start as usize);
+            .map(|[a, b]| a.start.max(b.start) as usize);
         keys.truncate(before);
         twice.map_or(Ok(()), |at| Err(Error::new(at, ErrorKind::DuplicateKey)))
     }

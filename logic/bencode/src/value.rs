@@ -84,6 +84,18 @@ impl<'a> Value<'a> {
         self.raw
     }
 
+    /// Bytes from the start of `whole` to this value, if it was read from there.
+    #[must_use]
+    pub fn offset_in(self, whole: &[u8]) -> Option<usize> {
+        let offset = self
+            .raw
+            .as_ptr()
+            .addr()
+            .checked_sub(whole.as_ptr().addr())?;
+        let end = offset.checked_add(self.raw.len())?;
+        (end <= whole.len()).then_some(offset)
+    }
+
     /// What it is.
     #[must_use]
     pub fn kind(self) -> Kind {

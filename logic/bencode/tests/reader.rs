@@ -33,8 +33,10 @@ fn spans_are_exact() {
     let root = parse(bytes).unwrap().as_dict().unwrap();
     let info = root.get("info").unwrap();
     assert_eq!(info.raw(), b"d6:lengthi5e4:name1:xe");
-    let start = info.raw().as_ptr() as usize - bytes.as_ptr() as usize;
-    assert_eq!(start, 22);
+    assert_eq!(info.offset_in(bytes), Some(22));
+    assert_eq!(info.offset_in(&bytes[23..]), None);
+    assert_eq!(info.offset_in(&bytes[..24]), None);
+    assert_eq!(info.offset_in(b"elsewhere"), None);
     let [zzz, none, announce] = root.pick(["zzzzz", "none", "announce"]);
     assert_eq!(zzz.unwrap().kind(), Kind::List);
     assert_eq!(none, None);

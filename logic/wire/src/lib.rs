@@ -1,1 +1,37 @@
+//! What peers say to each other: handshake, messages, and the state machine that reads them off a stream.
+//!
+//! ```text
+//!  bytes ──► HandshakeReader ──► Handshake                      (68 bytes, BEP 3)
+//!  bytes ──► WireReader ──► WireSink::message / begin_block / end_block
+//!  Message::write_to, piece_header ──► bytes
+//! ```
+//!
+//! Every byte that comes in is chosen by a stranger. Held here:
+//!
+//! - nothing that arrives panics;
+//! - memory grows with the bytes that have arrived, never with the bytes that were announced, and
+//!   stays below [`Limits`];
+//! - how the stream was cut into reads makes no difference to what comes out;
+//! - a block's payload goes straight into the buffer it will be hashed and written from.
+//!
+//! Terms are those of [BEP 3](https://www.bittorrent.org/beps/bep_0003.html),
+//! [BEP 6](https://www.bittorrent.org/beps/bep_0006.html) and
+//! [BEP 10](https://www.bittorrent.org/beps/bep_0010.html).
+//!
+//! Deliberately absent: what a message means for a torrent, and whether it was allowed at that
+//! moment. A [`RawBlock`](torr_base::RawBlock) or a piece number that leaves here is only a number.
 #![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::indexing_slicing))]
+
+mod error;
+mod handshake;
+mod limits;
+mod message;
+mod reader;
+
+pub use error::WireError;
+pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeReader, Reserved};
+pub use limits::Limits;
+pub use message::{Message, piece_header};
+pub use reader::{Counts, Landing, Progress, WireReader, WireSink};

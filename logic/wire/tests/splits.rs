@@ -1,0 +1,153 @@
+//! However the stream is cut and whatever the sink answers, the same items come out.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use common::{Item, Phantom, Recorder, expected, items, stream};
+use proptest::prelude::*;
+use torr_wire::{Counts, Limits, Progress, WireReader};
+
+/// Puts `bytes` into what the reader offers; how many fitted.
+fn fill(reader: &mut WireReader<Vec<u8>>, bytes: &[u8]) -> usize {
+    let [first, second] = reader.read_bufs();
+    let a = first.len().min(bytes.len());
+    first[..a].copy_from_slice(&bytes[..a]);
+    let b = second.len().min(bytes.len() - a);
+    second[..b].copy_from_slice(&bytes[a..a + b]);
+    reader.advance(a + b);
+    a + b
+}
+
+/// Reads of at most the given sizes, gone round again and again.
+fn read_by_bytes(mut bytes: &[u8], sizes: &[usize], sink: &mut Recorder) -> Counts {
+    let mut reader = WireReader::new(Limits::new(Some(200_000)));
+    let mut reads = sizes.iter().cycle();
+    loop {
+        match reader.process(sink).unwrap() {
+            Progress::Broke => continue,
+            Progress::Waiting => {
+                assert!(reader.is_waiting());
+                continue;
+            }
+            Progress::NeedMore if bytes.is_empty() => break,
+            Progress::NeedMore => {}
+        }
+        let [first, second] = reader.read_bufs();
+        assert!(!first.is_empty() || !second.is_empty());
+        let n = (*reads.next().unwrap()).min(bytes.len());
+        let n = fill(&mut reader, &bytes[..n]);
+        bytes = &bytes[n..];
+    }
+    assert_eq!(reader.block_in_progress(), None);
+    reader.take_counts()
+}
+
+fn feed(bytes: &[u8], sizes: &[usize], sink: &mut Recorder) -> Counts {
+    let mut reader = WireReader::<Phantom>::new(Limits::new(Some(200_000)));
+    let mut parts = sizes.iter().cycle();
+    let mut bytes = bytes;
+    while !bytes.is_empty() {
+        let (mut part, rest) = bytes.split_at((*parts.next().unwrap()).min(bytes.len()));
+        bytes = rest;
+        loop {
+            let progress = reader.feed(&mut part, sink).unwrap();
+            if progress != Progress::NeedMore {
+                continue;
+            }
+            if reader.block_in_progress().is_none() {
+                assert!(part.is_empty());
+                break;
+            }
+            let mark = |block: Option<&mut Phantom>| {
+                if let Some(block) = block {
+                    block.marked = true;
+                }
+            };
+            let _ = reader.finish_block_with(mark, sink).unwrap();
+        }
+    }
+    reader.take_counts()
+}
+
+fn count(items: &[Item]) -> Counts {
+    let mut counts = Counts::default();
+    for item in items {
+        if let Item::Piece(raw) = item {
+            match Recorder::mood(*raw) {
+                common::Mood::Discard => counts.discarded += u64::from(raw.len),
+                common::Mood::Take | common::Mood::Wait => counts.payload += u64::from(raw.len),
+            }
+        }
+    }
+    counts.overhead = stream(items, false).len() as u64;
+    counts
+}
+
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    let size = prop_oneof![
+        3 => 1..20_usize,
+        2 => 200..300_usize,
+        2 => 1000..5000_usize,
+        1 => Just(100_000_usize)
+    ];
+    proptest::collection::vec(size, 1..8)
+}
+
+fn flags() -> impl Strategy<Value = Vec<bool>> {
+    // Never always: that would be a sink that nothing gets past.
+    proptest::collection::vec(any::<bool>(), 0..6)
+}
+
+proptest! {
+    #[test]
+    fn any_split_gives_the_same_items(
+        items in items(), sizes in sizes(), waits in flags(), breaks in flags(),
+    ) {
+        let mut sink = Recorder::new(waits, breaks);
+        let counts = read_by_bytes(&stream(&items, true), &sizes, &mut sink);
+        prop_assert_eq!(sink.seen, expected(&items));
+        prop_assert_eq!(counts, count(&items));
+    }
+
+    #[test]
+    fn messages_without_payload_give_the_same_as_bytes(
+        items in items(), sizes in sizes(), waits in flags(), breaks in flags(),
+    ) {
+        let mut sink = Recorder::new(waits, breaks);
+        let counts = feed(&stream(&items, false), &sizes, &mut sink);
+        prop_assert_eq!(sink.seen, expected(&items));
+        prop_assert_eq!(counts, count(&items));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        let mut reader = WireReader::new(Limits::new(Some(64)));
+        let mut sink = Trash;
+        let mut rest = bytes.as_slice();
+        while let Ok(Progress::NeedMore) = reader.process(&mut sink) {
+            if rest.is_empty() {
+                break;
+            }
+            let n = fill(&mut reader, rest);
+            prop_assert!(n > 0);
+            rest = &rest[n..];
+        }
+    }
+}
+
+/// Takes anything.
+struct Trash;
+
+impl torr_wire::WireSink<Vec<u8>> for Trash {
+    fn begin_block(&mut self, raw: torr_base::RawBlock) -> torr_wire::Landing<Vec<u8>> {
+        torr_wire::Landing::Into(vec![0; raw.len as usize])
+    }
+
+    fn end_block(&mut self, _: torr_base::RawBlock, _: Vec<u8>) -> std::ops::ControlFlow<()> {
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn message(&mut self, _: torr_wire::Message<'_>) -> std::ops::ControlFlow<()> {
+        std::ops::ControlFlow::Continue(())
+    }
+}

@@ -24,14 +24,21 @@
 #![warn(clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::indexing_slicing))]
 
+mod allowed_fast;
 mod error;
+mod extended;
 mod handshake;
 mod limits;
 mod message;
+mod peer_id;
 mod reader;
+mod text;
 
+pub use allowed_fast::allowed_fast_set;
 pub use error::WireError;
+pub use extended::{ExtendedHandshake, ExtendedHandshakeError, Extension, ExtensionIds};
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeReader, Reserved};
 pub use limits::Limits;
 pub use message::{Message, piece_header};
+pub use peer_id::{client_name, own_peer_id};
 pub use reader::{Counts, Landing, Progress, WireReader, WireSink};

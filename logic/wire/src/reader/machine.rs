@@ -49,7 +49,8 @@ impl<B> WireReader<B> {
                 filled,
             } => {
                 let n = arrived.len().min(*len as usize - *filled);
-                body.truncate(*filled);
+                // The spill is read into only once what was offered of the body is full.
+                debug_assert!(n == 0 || body.len() == *filled);
                 body.extend_from_slice(arrived.get(..n).unwrap_or_default());
                 *filled += n;
                 if *filled < *len as usize {

@@ -82,3 +82,70 @@ impl Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lengths that are allowed for each kind, found by trying.
+    fn allowed(limits: &Limits, id: u8) -> (u32, u32) {
+        let lens: Vec<u32> = (0..600_000)
+            .filter(|len| limits.check(id, *len).is_ok())
+            .collect();
+        let (first, last) = (lens[0], lens[lens.len() - 1]);
+        assert_eq!(lens.len() as u32, last - first + 1, "{id}");
+        (first, last)
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_beps() {
+        let limits = Limits::new(Some(1313));
+        for (id, lens) in [
+            (0, (1, 1)),
+            (1, (1, 1)),
+            (2, (1, 1)),
+            (3, (1, 1)),
+            (4, (5, 5)),
+            (5, (1, 1 + 165)),
+            (6, (13, 13)),
+            (7, (10, 9 + 16_384)),
+            (8, (13, 13)),
+            (9, (3, 3)),
+            (13, (5, 5)),
+            (14, (1, 1)),
+            (15, (1, 1)),
+            (16, (13, 13)),
+            (17, (5, 5)),
+            (20, (2, 32_768)),
+            (21, (1, 32_768)),
+            (255, (1, 32_768)),
+        ] {
+            assert_eq!(allowed(&limits, id), lens, "{id}");
+            assert!(limits.check(id, u32::MAX).is_err());
+        }
+    }
+
+    #[test]
+    fn a_bitfield_may_be_as_long_as_the_torrent_needs() {
+        for (pieces, max) in [
+            (1, 2),
+            (8, 2),
+            (9, 3),
+            (1 << 22, 524_289),
+            (u32::MAX, 524_289),
+        ] {
+            assert_eq!(allowed(&Limits::new(Some(pieces)), id::BITFIELD), (1, max));
+        }
+        assert_eq!(Limits::new(None), Limits::new(Some(PIECES_MAX)));
+    }
+
+    #[test]
+    fn the_error_names_the_message() {
+        let error = Limits::new(None).check(id::REQUEST, 12);
+        let text = "`request` message of 12 bytes; 13 to 13 are allowed";
+        assert_eq!(
+            error.map_err(|error| error.to_string()),
+            Err(text.to_owned())
+        );
+    }
+}

@@ -157,6 +157,12 @@ impl<B> WireReader<B> {
         }
     }
 
+    /// Whether a buffer is held for the block in progress.
+    #[must_use]
+    pub fn holds_block(&self) -> bool {
+        matches!(self.state, State::Block { .. })
+    }
+
     /// How many bytes of the block in progress have arrived.
     #[must_use]
     pub fn block_bytes(&self) -> Option<u32> {
@@ -211,3 +217,6 @@ fn copy_to(to: &mut [u8], from: &[u8]) -> usize {
     }
     n
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,12 @@
 
 mod common;
 
-use common::{Item, Phantom, Recorder, expected, items, stream};
+use std::ops::ControlFlow;
+
+use common::{Item, Phantom, Recorder, Seen, expected, items, stream};
 use proptest::prelude::*;
-use torr_wire::{Counts, Limits, Progress, WireReader};
+use torr_base::RawBlock;
+use torr_wire::{Counts, Landing, Limits, Message, Progress, WireError, WireReader, WireSink};
 
 /// Puts `bytes` into what the reader offers; how many fitted.
 fn fill(reader: &mut WireReader<Vec<u8>>, bytes: &[u8]) -> usize {
@@ -120,34 +123,92 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
-        let mut reader = WireReader::new(Limits::new(Some(64)));
-        let mut sink = Trash;
-        let mut rest = bytes.as_slice();
-        while let Ok(Progress::NeedMore) = reader.process(&mut sink) {
-            if rest.is_empty() {
-                break;
+    fn a_damaged_stream_ends_the_same_however_it_is_cut(
+        items in items(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+        sizes in sizes(),
+    ) {
+        let mut bytes = stream(&items, true);
+        if !bytes.is_empty() {
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
             }
-            let n = fill(&mut reader, rest);
-            prop_assert!(n > 0);
-            rest = &rest[n..];
+            bytes.truncate(1 + cut.index(bytes.len()));
         }
+        let whole = read_anything(&bytes, &[usize::MAX]);
+        prop_assert_eq!(&whole, &read_anything(&bytes, &sizes));
+        prop_assert_eq!(&whole, &read_anything(&bytes, &[1]));
+    }
+
+    #[test]
+    fn headers_of_any_kind_and_length_never_panic(
+        heads in proptest::collection::vec((0..400_u32, any::<u8>(), 0..40_usize), 0..60),
+        sizes in sizes(),
+    ) {
+        let mut bytes = Vec::new();
+        for (len, id, body) in heads {
+            bytes.extend(len.to_be_bytes());
+            bytes.push(id);
+            bytes.extend(vec![id; body]);
+        }
+        prop_assert_eq!(read_anything(&bytes, &[usize::MAX]), read_anything(&bytes, &sizes));
     }
 }
 
-/// Takes anything.
-struct Trash;
+/// All that can be told of a stream that nobody vouches for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    seen: Vec<Seen>,
+    payloads: Vec<Vec<u8>>,
+    counts: Counts,
+    in_progress: Option<(RawBlock, u32)>,
+    error: Option<WireError>,
+}
 
-impl torr_wire::WireSink<Vec<u8>> for Trash {
-    fn begin_block(&mut self, raw: torr_base::RawBlock) -> torr_wire::Landing<Vec<u8>> {
-        torr_wire::Landing::Into(vec![0; raw.len as usize])
+impl WireSink<Vec<u8>> for Told {
+    fn begin_block(&mut self, raw: RawBlock) -> Landing<Vec<u8>> {
+        if raw.offset.is_multiple_of(3) {
+            self.seen.push(Seen::Discarded(raw));
+            return Landing::Discard;
+        }
+        Landing::Into(vec![0; raw.len as usize])
     }
 
-    fn end_block(&mut self, _: torr_base::RawBlock, _: Vec<u8>) -> std::ops::ControlFlow<()> {
-        std::ops::ControlFlow::Continue(())
+    fn end_block(&mut self, raw: RawBlock, buf: Vec<u8>) -> ControlFlow<()> {
+        self.seen.push(Seen::Landed(raw));
+        self.payloads.push(buf);
+        ControlFlow::Continue(())
     }
 
-    fn message(&mut self, _: torr_wire::Message<'_>) -> std::ops::ControlFlow<()> {
-        std::ops::ControlFlow::Continue(())
+    fn message(&mut self, message: Message<'_>) -> ControlFlow<()> {
+        self.seen.push(Seen::Message(Item::from_message(message)));
+        ControlFlow::Continue(())
     }
+}
+
+fn read_anything(mut bytes: &[u8], sizes: &[usize]) -> Told {
+    let mut reader = WireReader::new(Limits::new(Some(5000)));
+    let mut told = Told::default();
+    let mut reads = sizes.iter().cycle();
+    loop {
+        match reader.process(&mut told) {
+            Ok(progress) => assert_eq!(progress, Progress::NeedMore),
+            Err(error) => {
+                told.error = Some(error);
+                break;
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+        let n = (*reads.next().unwrap()).min(bytes.len());
+        let n = fill(&mut reader, &bytes[..n]);
+        assert!(n > 0);
+        bytes = &bytes[n..];
+    }
+    told.in_progress = reader.block_in_progress().zip(reader.block_bytes());
+    told.counts = reader.take_counts();
+    told
 }

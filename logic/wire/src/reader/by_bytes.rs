@@ -9,10 +9,10 @@ use crate::WireError;
 /// What is offered while no block is in progress, once a read has filled the spill: a seed takes a
 /// stream of 17-byte requests, and a block to be skipped has to go somewhere. 240 requests to a system
 /// call are enough; what it costs is memory for each such peer.
-const IDLE_SPILL_LEN: usize = 4096;
+pub(super) const IDLE_SPILL_LEN: usize = 4096;
 
 /// The least that is offered for the rest of a long message; from there on as much again as has come.
-const LONG_STEP: usize = 1024;
+pub(super) const LONG_STEP: usize = 1024;
 
 impl<B: AsMut<[u8]>> WireReader<B> {
     /// Where the next bytes go: the rest of what is in progress, then the spill. Read into them in this
@@ -30,9 +30,10 @@ impl<B: AsMut<[u8]>> WireReader<B> {
             State::Long {
                 len, body, filled, ..
             } => {
-                let len_now = (*filled + LONG_STEP.max(*filled)).min(*len as usize);
-                if body.len() < len_now {
-                    body.resize(len_now, 0);
+                if body.len() == *filled {
+                    let more = LONG_STEP.max(*filled).min(*len as usize - *filled);
+                    body.reserve_exact(more);
+                    body.resize(*filled + more, 0);
                 }
                 body.get_mut(*filled..).unwrap_or_default()
             }

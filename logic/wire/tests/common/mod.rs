@@ -65,7 +65,7 @@ impl Item {
         })
     }
 
-    fn from_message(message: Message<'_>) -> Self {
+    pub(crate) fn from_message(message: Message<'_>) -> Self {
         match message {
             Message::KeepAlive => Self::KeepAlive,
             Message::Choke => Self::Choke,
@@ -304,5 +304,5 @@ pub(crate) fn item() -> impl Strategy<Value = Item> {
 }
 
 pub(crate) fn items() -> impl Strategy<Value = Vec<Item>> {
-    proptest::collection::vec(item(), 0..12)
+    proptest::collection::vec(item(), 0..20)
 }

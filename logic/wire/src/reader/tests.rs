@@ -1,0 +1,291 @@
+use super::by_bytes::{IDLE_SPILL_LEN, LONG_STEP};
+use super::*;
+use crate::{WireError, piece_header};
+
+const RAW: RawBlock = RawBlock {
+    piece: 2,
+    offset: 0x4000,
+    len: 1000,
+};
+
+/// Keeps what comes, and has `buffers` to give.
+#[derive(Default)]
+struct Sink {
+    buffers: usize,
+    discard: bool,
+    asked: usize,
+    blocks: Vec<(RawBlock, Vec<u8>)>,
+    messages: usize,
+    last: String,
+}
+
+impl WireSink<Vec<u8>> for Sink {
+    fn begin_block(&mut self, raw: RawBlock) -> Landing<Vec<u8>> {
+        self.asked += 1;
+        if self.discard {
+            return Landing::Discard;
+        }
+        if self.buffers == 0 {
+            return Landing::Wait;
+        }
+        self.buffers -= 1;
+        Landing::Into(vec![0; raw.len as usize])
+    }
+
+    fn end_block(&mut self, raw: RawBlock, buf: Vec<u8>) -> ControlFlow<()> {
+        self.blocks.push((raw, buf));
+        ControlFlow::Continue(())
+    }
+
+    fn message(&mut self, message: Message<'_>) -> ControlFlow<()> {
+        self.messages += 1;
+        self.last = format!("{message:?}");
+        ControlFlow::Continue(())
+    }
+}
+
+fn reader() -> WireReader<Vec<u8>> {
+    WireReader::new(Limits::new(Some(100_000)))
+}
+
+/// One `readv`, and what it brought processed; how many bytes that were.
+fn read(reader: &mut WireReader<Vec<u8>>, bytes: &[u8], sink: &mut Sink) -> usize {
+    let [first, second] = reader.read_bufs();
+    let a = copy_to(first, bytes);
+    let b = copy_to(second, &bytes[a..]);
+    reader.advance(a + b);
+    assert_eq!(reader.process(sink), Ok(Progress::NeedMore));
+    a + b
+}
+
+/// How many `readv`s it takes when all of it waits in the socket.
+fn reads(reader: &mut WireReader<Vec<u8>>, mut bytes: &[u8], sink: &mut Sink) -> usize {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        let n = read(reader, bytes, sink);
+        bytes = &bytes[n..];
+        count += 1;
+    }
+    count
+}
+
+fn written(messages: &[Message<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for message in messages {
+        message.write_to(&mut out);
+    }
+    out
+}
+
+#[test]
+fn without_a_buffer_the_header_stays_and_nothing_is_read() {
+    let mut reader = reader();
+    let mut sink = Sink::default();
+    let header = piece_header(RAW);
+    reader.read_bufs()[1][..13].copy_from_slice(&header);
+    reader.advance(13);
+    for asked in 1..4 {
+        assert_eq!(reader.process(&mut sink), Ok(Progress::Waiting));
+        assert_eq!(sink.asked, asked);
+        assert!(reader.is_waiting());
+        assert_eq!(reader.block_in_progress(), None);
+        assert_eq!(reader.take_counts(), Counts::default());
+        let [first, second] = reader.read_bufs();
+        assert!(first.is_empty() && second.is_empty());
+    }
+    sink.buffers = 1;
+    assert_eq!(reader.process(&mut sink), Ok(Progress::NeedMore));
+    assert!(!reader.is_waiting());
+    assert_eq!(reader.block_in_progress(), Some(RAW));
+    assert_eq!(reads(&mut reader, &[7; 1000], &mut sink), 1);
+    assert_eq!(sink.blocks, [(RAW, vec![7; 1000])]);
+}
+
+#[test]
+fn blocks_in_a_row_take_one_read_each() {
+    let raw = RawBlock { len: 16_384, ..RAW };
+    let mut stream = Vec::new();
+    for _ in 0..50 {
+        stream.extend(piece_header(raw));
+        stream.extend([1; 16_384]);
+    }
+    let mut reader = reader();
+    let mut sink = Sink {
+        buffers: 50,
+        ..Sink::default()
+    };
+    assert_eq!(reads(&mut reader, &stream, &mut sink), 51);
+    assert_eq!(sink.blocks.len(), 50);
+    let counts = reader.take_counts();
+    assert_eq!(counts.payload, 50 * 16_384);
+    assert_eq!(counts.overhead, 50 * 13);
+}
+
+#[test]
+fn a_burst_of_requests_takes_few_reads_and_a_quiet_peer_little_memory() {
+    let mut reader = reader();
+    let mut sink = Sink::default();
+    assert_eq!(
+        reads(&mut reader, &written(&[Message::Have(1); 20]), &mut sink),
+        1
+    );
+    assert_eq!(reader.spill.len(), SPILL_LEN);
+    let requests = written(&[Message::Request(RAW); 2000]);
+    let limit = requests.len() / IDLE_SPILL_LEN + 3;
+    assert!(reads(&mut reader, &requests, &mut sink) <= limit);
+    assert_eq!(sink.messages, 2020);
+    assert_eq!(reader.spill.len(), IDLE_SPILL_LEN);
+}
+
+#[test]
+fn with_a_block_in_progress_little_is_read_past_it() {
+    let mut reader = reader();
+    let mut sink = Sink {
+        buffers: 1,
+        ..Sink::default()
+    };
+    reads(&mut reader, &written(&[Message::Have(1); 2000]), &mut sink);
+    read(&mut reader, &piece_header(RAW), &mut sink);
+    read(&mut reader, &[1; 300], &mut sink);
+    assert_eq!(reader.block_bytes(), Some(300));
+    assert_eq!(reader.read_bufs().map(|buf| buf.len()), [700, SPILL_LEN]);
+}
+
+#[test]
+fn an_unwanted_block_spends_no_buffer() {
+    let mut reader = reader();
+    let mut sink = Sink {
+        discard: true,
+        ..Sink::default()
+    };
+    let raw = RawBlock { len: 16_384, ..RAW };
+    let have = written(&[Message::Have(5)]);
+    let stream = [piece_header(raw).as_slice(), &[1; 16_384], &have].concat();
+    assert!(reads(&mut reader, &stream, &mut sink) <= 6);
+    assert_eq!(sink.last, "Have(5)");
+    let counts = reader.take_counts();
+    assert_eq!((counts.payload, counts.discarded), (0, 16_384));
+    assert_eq!(counts.overhead, 13 + 9);
+}
+
+#[test]
+fn a_buffer_taken_back_leaves_the_stream_in_step() {
+    let mut reader = reader();
+    let mut sink = Sink {
+        buffers: 1,
+        ..Sink::default()
+    };
+    assert_eq!(reader.take_block(), None);
+    read(&mut reader, &piece_header(RAW), &mut sink);
+    read(&mut reader, &[9; 400], &mut sink);
+    assert_eq!(reader.take_block().map(|buf| buf[399]), Some(9));
+    assert_eq!(reader.take_block(), None);
+    assert_eq!(reader.block_in_progress(), Some(RAW));
+    assert_eq!(reader.block_bytes(), Some(400));
+    let rest = [[9; 600].as_slice(), &written(&[Message::Unchoke])].concat();
+    reads(&mut reader, &rest, &mut sink);
+    assert_eq!(sink.last, "Unchoke");
+    assert!(sink.blocks.is_empty());
+    let counts = reader.take_counts();
+    assert_eq!((counts.payload, counts.discarded), (400, 600));
+}
+
+#[test]
+fn memory_follows_what_has_come_not_what_was_announced() {
+    let mut reader = reader();
+    let mut sink = Sink::default();
+    let bits = [0xff; 12_500];
+    let stream = written(&[Message::Bitfield(&bits)]);
+    let mut done = 0;
+    for part in stream.chunks(100) {
+        assert_eq!(read(&mut reader, part, &mut sink), part.len());
+        done += part.len();
+        let kept = match &reader.state {
+            State::Long { body, .. } => body.capacity(),
+            State::Header => 0,
+            State::Block { .. } | State::Discard { .. } | State::Skip { .. } => unreachable!(),
+        };
+        assert!(kept <= 2 * (done + LONG_STEP), "{kept} kept of {done}");
+    }
+    assert_eq!(sink.messages, 1);
+    assert!(sink.last.starts_with("Bitfield([255, 255, "));
+}
+
+#[test]
+fn a_skipped_body_is_not_kept() {
+    let mut reader = reader();
+    let mut sink = Sink::default();
+    let mut stream = 30_001_u32.to_be_bytes().to_vec();
+    stream.push(99);
+    stream.extend([1; 30_000]);
+    stream.extend(written(&[Message::Choke]));
+    reads(&mut reader, &stream, &mut sink);
+    assert_eq!((sink.messages, sink.last.as_str()), (2, "Choke"));
+    assert_eq!(reader.spill.len(), IDLE_SPILL_LEN);
+}
+
+#[test]
+fn what_just_fits_the_spill_and_what_just_does_not() {
+    for len in SPILL_LEN - 12..SPILL_LEN + 4 {
+        let payload = vec![3; len];
+        let message = Message::Extended {
+            id: 1,
+            payload: &payload,
+        };
+        let stream = written(&[message, Message::Choke]);
+        for cut in 1..stream.len() {
+            let (mut reader, mut sink) = (reader(), Sink::default());
+            reads(&mut reader, &stream[..cut], &mut sink);
+            reads(&mut reader, &stream[cut..], &mut sink);
+            assert_eq!((sink.messages, sink.last.as_str()), (2, "Choke"), "{len}");
+            let mut reader = WireReader::<Vec<u8>>::new(Limits::new(None));
+            let mut sink = Sink::default();
+            for mut part in [&stream[..cut], &stream[cut..]] {
+                assert_eq!(reader.feed(&mut part, &mut sink), Ok(Progress::NeedMore));
+            }
+            assert_eq!((sink.messages, sink.last.as_str()), (2, "Choke"), "{len}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_stream_stays_broken() {
+    let mut reader = reader();
+    let mut sink = Sink::default();
+    let mut stream = written(&[Message::Choke]);
+    stream.extend([0, 0, 0, 4, 4, 0, 0, 0]);
+    let n = copy_to(reader.read_bufs()[1], &stream);
+    reader.advance(n);
+    let error = WireError::Length {
+        name: "have",
+        min: 5,
+        max: 5,
+        got: 4,
+    };
+    assert_eq!(reader.process(&mut sink), Err(error));
+    assert_eq!(reader.process(&mut sink), Err(error));
+    assert_eq!(sink.messages, 1);
+    let text = "`have` message of 4 bytes; 5 to 5 are allowed";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+#[should_panic(expected = "the buffer that the sink gave holds the block")]
+fn a_buffer_too_short_is_a_bug() {
+    struct Short;
+    impl WireSink<Vec<u8>> for Short {
+        fn begin_block(&mut self, _: RawBlock) -> Landing<Vec<u8>> {
+            Landing::Into(vec![0; 999])
+        }
+        fn end_block(&mut self, _: RawBlock, _: Vec<u8>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+        fn message(&mut self, _: Message<'_>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+    }
+    let mut reader = reader();
+    let n = copy_to(reader.read_bufs()[1], &piece_header(RAW));
+    reader.advance(n);
+    let _ = reader.process(&mut Short);
+}

@@ -1,1 +1,37 @@
+//! **The waist.** Everything that one node on the network decides, without a socket, a file or a clock.
+//!
+//! ```text
+//!        io/net + io/disk                       lab/sim
+//!   sockets, files, clocks, DNS        a world made from a seed
+//!            │   handle_*  ▲ Action         │        ▲
+//!            ▼             │                ▼        │
+//!      ┌───────────────────────── Node ─────────────────────┐
+//!      │ traffic: accepts, handshakes, bytes in and out     │
+//!      │ clock:   timers, announces                         │
+//!      │ node:    torrents, commands, the swarms' wishes    │
+//!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
+//! ```
+//!
+//! Invariants (`check_invariants` asserts them): every block is in exactly one of pool, reader,
+//! assembly, disk job, upload queue, transmit slot; connections stay within their limits; between two
+//! inputs nothing that a swarm wants is left undone.
+//!
+//! Deliberately absent: how anything is carried out.
 #![forbid(unsafe_code)]
+
+mod clock;
+mod conn;
+mod invariants;
+mod node;
+mod traffic;
+mod types;
+
+pub use node::{AddError, Node};
+pub use torr_swarm::{
+    CloseReason, ConnKey, Misbehaved, Notice, PeerKey, PeerStats, Phase, SwarmInit, SwarmStats,
+};
+pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
+pub use types::{
+    Action, Frame, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
+    TrackerLine, TrackerRequest,
+};

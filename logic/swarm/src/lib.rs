@@ -1,1 +1,47 @@
+//! One torrent's decisions: which peers, which blocks, whom to give to, whom to blame.
+//!
+//! ```text
+//!   node ─ peer(..) ─► PeerCx ─► requests · assembly ─► Action::Disk(Commit)
+//!   disk ─ handle_disk ─► have · blame · haves to peers
+//!   time ─ handle_timeout ─► rates · snubs · choker · dialer
+//!   node ◄─ poll_transmit ─ control messages and one block
+//! ```
+//!
+//! Terms are those of [BEP 3](https://www.bittorrent.org/beps/bep_0003.html) and
+//! [BEP 6](https://www.bittorrent.org/beps/bep_0006.html). A *candidate* is an address, a *peer* a
+//! connection whose handshake is through; a piece is *open* from its first request to the answer of the
+//! disk.
+//!
+//! Invariants (`check_invariants` asserts them):
+//! - a piece is had only after the disk said that it is verified and written;
+//! - every wanted piece is had, open, or may be opened;
+//! - a block is owed by several peers only in the end game;
+//! - requests stay within what the peer allows.
+//!
+//! Deliberately absent: sockets, handshakes, trackers, rate limits (the node's), files (the disk's).
+//! `B`, the block, is moved and never opened.
 #![forbid(unsafe_code)]
+
+mod action;
+mod answers;
+mod ask;
+mod assembly;
+mod blame;
+mod choker;
+mod dialer;
+mod invariants;
+mod peer;
+mod picker;
+mod rates;
+mod stats;
+mod swarm;
+mod tick;
+
+pub use action::{
+    Action, CloseReason, ConnKey, ConnMark, Idle, Incompatible, Misbehaved, Notice, Outbox,
+    PeerKey, PeerMark,
+};
+pub use peer::{NewPeer, PeerCx};
+pub use rates::Rate;
+pub use stats::{PeerStats, SwarmStats};
+pub use swarm::{Phase, Swarm, SwarmConfig, SwarmInit};

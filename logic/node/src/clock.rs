@@ -1,0 +1,177 @@
+//! Time and trackers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use torr_base::Instant;
+use torr_tracker::{HttpReply, Stats, TrackerAction};
+
+use crate::node::Node;
+use crate::types::{Action, News, TorrentKey, TrackerRequest};
+
+/// How often connections are looked over.
+const SWEEP: Duration = Duration::from_millis(500);
+
+impl<B> Node<B> {
+    /// Does what is due. To be called at [`Self::next_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.down.available(now) > 0 && self.up.available(now) > 0 {
+            self.wake_throttled();
+        }
+        if now >= self.swept + SWEEP {
+            self.swept = now;
+            self.sweep(now);
+        }
+        let keys: Vec<_> = self.torrents.keys().collect();
+        for key in keys {
+            self.with_swarm(now, key, |swarm, bufs, out| {
+                swarm.handle_timeout(now, bufs, out)
+            });
+            self.announce(now, key);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] should be called next; `None` while only an input can change
+    /// anything.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let torrents = self.torrents.values().flat_map(|torrent| {
+            [
+                torrent.swarm.next_timeout(),
+                torrent.announcer.next_timeout(),
+            ]
+        });
+        let sweep = (!self.conns.is_empty()).then(|| self.swept + SWEEP);
+        let throttled = !self.throttled.is_empty();
+        let rates = [self.down.ready_at(), self.up.ready_at()];
+        let rates = rates.into_iter().filter(|_| throttled);
+        torrents.chain([sweep]).chain(rates).flatten().min()
+    }
+
+    /// The answer to [`Action::Http`]: the reply, or why there is none, fit to be shown.
+    pub fn handle_http(
+        &mut self,
+        now: Instant,
+        request: TrackerRequest,
+        reply: Result<HttpReply, String>,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(request.torrent) else {
+            return;
+        };
+        let out = &mut self.announced;
+        torrent
+            .announcer
+            .handle_http(now, request.request, reply, out);
+        self.announce(now, request.torrent);
+    }
+
+    /// The answer to [`Action::Resolve`].
+    pub fn handle_resolved(
+        &mut self,
+        now: Instant,
+        request: TrackerRequest,
+        addrs: Result<Vec<SocketAddr>, String>,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(request.torrent) else {
+            return;
+        };
+        let out = &mut self.announced;
+        torrent
+            .announcer
+            .handle_resolved(now, request.request, addrs, out);
+        self.announce(now, request.torrent);
+    }
+
+    /// A datagram for nobody in particular; what no tracker sent is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let keys: Vec<_> = self.torrents.keys().collect();
+        for key in keys {
+            let Some(torrent) = self.torrents.get_mut(key) else {
+                continue;
+            };
+            let out = &mut self.announced;
+            if torrent.announcer.handle_datagram(now, from, bytes, out) {
+                self.announce(now, key);
+                return;
+            }
+        }
+    }
+
+    /// Lets the announcer do what is due, and carries out what it wants.
+    pub(crate) fn announce(&mut self, now: Instant, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(key) else {
+            return;
+        };
+        let (downloaded, uploaded, left) = torrent.swarm.totals();
+        let stats = torrent.swarm.stats();
+        let room = self.config.dial_until as u32;
+        let known = stats.peers + stats.candidates;
+        let wanted = if torrent.stopping {
+            0
+        } else {
+            room.saturating_sub(known)
+        };
+        let stats = Stats {
+            uploaded,
+            downloaded,
+            left,
+            corrupt: 0,
+            peers_wanted: wanted,
+        };
+        let mut wanted = std::mem::take(&mut self.announced);
+        torrent.announcer.handle_timeout(now, &stats, &mut wanted);
+        for action in wanted.drain(..) {
+            self.carry_out_announce(now, key, action);
+        }
+        self.announced = wanted;
+        self.tell_if_stopped(key);
+    }
+
+    fn carry_out_announce(&mut self, now: Instant, key: TorrentKey, action: TrackerAction) {
+        let ours = |request| TrackerRequest {
+            torrent: key,
+            request,
+        };
+        let action = match action {
+            TrackerAction::HttpGet { request, url } => Action::Http {
+                request: ours(request),
+                url,
+            },
+            TrackerAction::Resolve {
+                request,
+                host,
+                port,
+            } => Action::Resolve {
+                request: ours(request),
+                host,
+                port,
+            },
+            TrackerAction::Datagram { to, bytes } => Action::Datagram { to, bytes },
+            TrackerAction::Cancel { request } => Action::CancelRequest {
+                request: ours(request),
+            },
+            TrackerAction::Peers { peers, .. } => {
+                if self.is_active(key) {
+                    self.add_peers(now, key, &peers);
+                }
+                return;
+            }
+            TrackerAction::ExternalIp { .. } => return,
+            TrackerAction::Status { from, event } => {
+                let Some(torrent) = self.torrents.get(key) else {
+                    return;
+                };
+                let mut lines = torrent.announcer.trackers();
+                let url = lines
+                    .find(|line| line.id == from)
+                    .map(|line| line.url.to_owned());
+                let news = News::Tracker {
+                    url: url.unwrap_or_default(),
+                    event,
+                };
+                Action::Tell { torrent: key, news }
+            }
+        };
+        self.actions.push_back(action);
+    }
+}

@@ -1,0 +1,166 @@
+//! What goes into a node and what comes out of it.
+
+use std::net::SocketAddr;
+
+use torr_base::{Key, PeerId, RawBlock};
+use torr_store::{DiskJob, StorageId};
+use torr_swarm::{CloseReason, ConnKey, Notice, SwarmInit, SwarmStats};
+use torr_tracker::{RequestId, TrackerEvent};
+
+/// Marks the keys of torrents.
+#[derive(Debug)]
+pub struct TorrentMark;
+/// A torrent of the node.
+pub type TorrentKey = Key<TorrentMark>;
+
+/// What a node is told once.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub peer_id: PeerId,
+    /// Told to trackers and peers; 0 for none.
+    pub listen_port: u16,
+    /// Name and version, told to peers (BEP 10).
+    pub client: String,
+    /// Bytes a second of all connections together; `None` for no limit.
+    pub down_rate: Option<u64>,
+    pub up_rate: Option<u64>,
+    pub upload: bool,
+    /// Connections in all.
+    pub conns_max: usize,
+    /// Connections of one torrent.
+    pub conns_per_torrent_max: usize,
+    /// Connections up to which a torrent dials on its own.
+    pub dial_until: usize,
+    /// Connections whose handshake is not through.
+    pub half_open_max: usize,
+    /// Bytes of memory for blocks of unfinished pieces of one torrent.
+    pub assembly_bytes: u64,
+}
+
+impl NodeConfig {
+    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB).
+    #[must_use]
+    pub fn new(peer_id: PeerId, listen_port: u16, client: String) -> Self {
+        Self {
+            peer_id,
+            listen_port,
+            client,
+            down_rate: None,
+            up_rate: None,
+            upload: true,
+            conns_max: 2_000,
+            conns_per_torrent_max: 200,
+            dial_until: 60,
+            half_open_max: 200,
+            assembly_bytes: 40 << 20,
+        }
+    }
+}
+
+/// A torrent whose storage is open.
+#[derive(Clone, Debug)]
+pub struct TorrentInit {
+    pub storage: StorageId,
+    pub swarm: SwarmInit,
+    /// Announce URLs in tiers (BEP 12).
+    pub trackers: Vec<Vec<String>>,
+    /// Addresses that the user names.
+    pub peers: Vec<SocketAddr>,
+    pub sequential: bool,
+}
+
+/// A question to a tracker that is under way: which torrent's, and which of its announcer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrackerRequest {
+    pub torrent: TorrentKey,
+    pub request: RequestId,
+}
+
+/// What the driver must do, in this order. To be drained after every input.
+#[derive(Debug)]
+pub enum Action<B> {
+    /// Connect; the answer is `handle_connected` or `handle_closed`.
+    Dial {
+        conn: ConnKey,
+        remote: SocketAddr,
+    },
+    /// Drop the socket. The key is dead; no answer.
+    Close {
+        conn: ConnKey,
+        why: CloseReason,
+    },
+    /// It has something to write, or may be read again.
+    Wake {
+        conn: ConnKey,
+    },
+    Disk(DiskJob<B>),
+    /// GET as a tracker request; the answer is `handle_http`. The URL may hold a passkey.
+    Http {
+        request: TrackerRequest,
+        url: String,
+    },
+    /// Look up; the answer is `handle_resolved`.
+    Resolve {
+        request: TrackerRequest,
+        host: String,
+        port: u16,
+    },
+    /// Nobody waits for the answer any more.
+    CancelRequest {
+        request: TrackerRequest,
+    },
+    Datagram {
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// For people.
+    Tell {
+        torrent: TorrentKey,
+        news: News,
+    },
+}
+
+/// News about a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    Swarm(Notice),
+    /// `url` is masked.
+    Tracker {
+        url: String,
+        event: TrackerEvent,
+    },
+}
+
+/// One line of the table of trackers, owned; see [`torr_tracker::TrackerStatus`].
+#[derive(Clone, Debug)]
+pub struct TrackerLine {
+    pub tier: usize,
+    /// Masked.
+    pub url: String,
+    pub state: torr_tracker::TrackerState,
+    pub last_error: Option<String>,
+    pub warning: Option<String>,
+    pub seeds: Option<u32>,
+    pub leechers: Option<u32>,
+    pub peers: usize,
+    pub next_announce: Option<torr_base::Instant>,
+}
+
+/// Figures about a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorrentStats {
+    pub swarm: SwarmStats,
+    /// The most that any tracker speaks of.
+    pub tracker_seeds: Option<u32>,
+    pub tracker_leechers: Option<u32>,
+    /// Connections dialled or accepted whose handshake is not through.
+    pub half_open: u32,
+}
+
+/// What one write brings, whole: for a world in which payload has no bytes.
+#[derive(Debug)]
+pub struct Frame<B> {
+    /// Control bytes; where a block follows, its header is the end of them.
+    pub control: Vec<u8>,
+    pub block: Option<(RawBlock, B)>,
+}

@@ -1,0 +1,254 @@
+//! Two nodes joined by a pipe of bytes: one has everything, the other gets it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng};
+use torr_node::{Action, ConnKey, News, Node, NodeConfig, Notice, SwarmInit, TorrentInit};
+use torr_store::{
+    BlockBuf, BlockPool, Committed, DiskDone, DiskJob, DiskResult, DiskTask, StorageId,
+};
+
+const PIECE: u64 = 256 * 1024;
+
+/// A disk in memory, which finds every piece right that equals the original.
+struct Memory {
+    geometry: Geometry,
+    original: Vec<u8>,
+    written: BTreeMap<PieceIndex, ()>,
+}
+
+impl Memory {
+    fn serve(&mut self, job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
+        let result = match job.task {
+            DiskTask::Commit { pieces } => DiskResult::Committed {
+                pieces: pieces
+                    .into_iter()
+                    .map(|commit| self.commit(commit.piece, commit.blocks))
+                    .collect(),
+            },
+            DiskTask::Load { range, mut buf } => {
+                let piece = PieceIndex::new(range.piece);
+                let from = self.geometry.piece_start(piece) as usize + range.offset as usize;
+                let bytes = &self.original[from..from + range.len as usize];
+                buf.as_mut()[..bytes.len()].copy_from_slice(bytes);
+                DiskResult::Loaded {
+                    range,
+                    buf,
+                    result: Ok(()),
+                }
+            }
+            DiskTask::Spill { blocks } => DiskResult::Spilled {
+                blocks,
+                result: Ok(()),
+            },
+            DiskTask::Verify { .. } => panic!("nothing was spilled here"),
+            DiskTask::Sync => DiskResult::Synced(Ok(())),
+            DiskTask::Close => DiskResult::Closed(Ok(())),
+        };
+        DiskDone {
+            storage: job.storage,
+            job: job.job,
+            result,
+        }
+    }
+
+    fn commit(&mut self, piece: PieceIndex, blocks: Vec<BlockBuf>) -> Committed<BlockBuf> {
+        let from = self.geometry.piece_start(piece) as usize;
+        for (index, buf) in blocks.iter().enumerate() {
+            let block = self.geometry.block_at(piece, index as u32);
+            let at = from + block.offset() as usize;
+            let right = &self.original[at..at + block.len as usize];
+            assert_eq!(&buf.as_ref()[..block.len as usize], right, "{block:?}");
+        }
+        self.written.insert(piece, ());
+        Committed {
+            piece,
+            blocks,
+            result: Ok(()),
+            digests: Vec::new(),
+        }
+    }
+}
+
+struct Side {
+    node: Node<BlockBuf>,
+    disk: Memory,
+    conn: Option<ConnKey>,
+    out: VecDeque<u8>,
+    notices: Vec<Notice>,
+}
+
+fn addr(n: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, n], 6881))
+}
+
+impl Side {
+    fn new(
+        n: u8,
+        original: &[u8],
+        seed: bool,
+        peers: Vec<SocketAddr>,
+    ) -> (Self, torr_node::TorrentKey) {
+        let geometry = Geometry::new(original.len() as u64, PIECE).unwrap();
+        let pieces = geometry.piece_count();
+        let config = NodeConfig::new(PeerId([n; 20]), 6881, "torr test".into());
+        let pool = Box::new(BlockPool::with_bytes(4 << 20));
+        let mut node = Node::new(config, pool, Rng::new(u64::from(n)), Instant::ZERO);
+        let swarm = SwarmInit {
+            info_hash: InfoHash([7; 20]),
+            geometry,
+            have: if seed {
+                Bitfield::full(pieces)
+            } else {
+                Bitfield::new(pieces)
+            },
+            partial: Vec::new(),
+            wanted: Bitfield::full(pieces),
+            high: Vec::new(),
+            files: vec![0..pieces],
+        };
+        let init = TorrentInit {
+            storage: StorageId(1),
+            swarm,
+            trackers: Vec::new(),
+            peers,
+            sequential: false,
+        };
+        let key = node.add_torrent(Instant::ZERO, init).unwrap();
+        let disk = Memory {
+            geometry,
+            original: original.to_vec(),
+            written: BTreeMap::new(),
+        };
+        (
+            Self {
+                node,
+                disk,
+                conn: None,
+                out: VecDeque::new(),
+                notices: Vec::new(),
+            },
+            key,
+        )
+    }
+
+    /// Carries out what the node wants; true if it dialled.
+    fn act(&mut self, now: Instant) -> bool {
+        let mut dialled = false;
+        while let Some(action) = self.node.poll_action() {
+            match action {
+                Action::Dial { conn, .. } => {
+                    self.conn = Some(conn);
+                    self.node.handle_connected(now, conn);
+                    dialled = true;
+                }
+                Action::Close { why, .. } => {
+                    self.notices.push(Notice::Stopped);
+                    assert!(self.node.conn_count() == 0, "{why}");
+                    self.conn = None;
+                }
+                Action::Wake { conn } => self.node.resume(now, conn),
+                Action::Disk(job) => {
+                    let done = self.disk.serve(job);
+                    self.node.handle_disk(now, done);
+                }
+                Action::Tell {
+                    news: News::Swarm(notice),
+                    ..
+                } => self.notices.push(notice),
+                Action::Tell { .. }
+                | Action::Http { .. }
+                | Action::Resolve { .. }
+                | Action::CancelRequest { .. }
+                | Action::Datagram { .. } => {}
+            }
+            self.node.check_invariants();
+        }
+        dialled
+    }
+
+    fn write(&mut self, now: Instant, rng: &mut Rng) {
+        let Some(conn) = self.conn else { return };
+        while self.out.len() < 100_000 {
+            let [a, b] = self.node.write_bufs(now, conn);
+            if a.len() + b.len() == 0 {
+                return;
+            }
+            let n = 1 + rng.index(a.len() + b.len());
+            let bytes: Vec<u8> = a.iter().chain(b).take(n).copied().collect();
+            self.out.extend(bytes);
+            self.node.handle_written(now, conn, n);
+            self.node.check_invariants();
+        }
+    }
+
+    fn read(&mut self, now: Instant, from: &mut VecDeque<u8>, rng: &mut Rng) {
+        let Some(conn) = self.conn else { return };
+        while !from.is_empty() {
+            let [a, b] = self.node.read_bufs(now, conn);
+            let room = a.len() + b.len();
+            if room == 0 {
+                return;
+            }
+            let n = (1 + rng.index(room)).min(from.len());
+            for slot in a.iter_mut().chain(b).take(n) {
+                *slot = from.pop_front().unwrap();
+            }
+            self.node.handle_read(now, conn, n);
+            self.act(now);
+        }
+    }
+}
+
+#[test]
+fn a_whole_torrent_crosses() {
+    let mut rng = Rng::new(9);
+    let mut original = vec![0; 3 * PIECE as usize + 12_345];
+    rng.fill(&mut original);
+    let (mut seed, _) = Side::new(1, &original, true, Vec::new());
+    let (mut leech, key) = Side::new(2, &original, false, vec![addr(1)]);
+    let mut now = Instant::ZERO;
+    for _ in 0..10_000 {
+        now = now + Duration::from_millis(20);
+        for side in [&mut seed, &mut leech] {
+            side.node.handle_timeout(now);
+        }
+        if leech.act(now) {
+            seed.conn = seed.node.handle_accept(now, addr(2));
+            assert!(seed.conn.is_some());
+        }
+        seed.act(now);
+        leech.write(now, &mut rng);
+        let mut wire = std::mem::take(&mut leech.out);
+        seed.read(now, &mut wire, &mut rng);
+        leech.out = wire;
+        seed.write(now, &mut rng);
+        let mut wire = std::mem::take(&mut seed.out);
+        leech.read(now, &mut wire, &mut rng);
+        seed.out = wire;
+        leech.act(now);
+        if leech.notices.contains(&Notice::Synced) {
+            break;
+        }
+    }
+    assert!(
+        leech.notices.contains(&Notice::Complete),
+        "{:?}",
+        leech.node.peers(key)
+    );
+    assert!(leech.notices.contains(&Notice::FileDone { file: 0 }));
+    assert_eq!(leech.disk.written.len(), 4);
+    let stats = leech.node.stats(key).unwrap();
+    assert_eq!(
+        (stats.swarm.done, stats.swarm.wasted),
+        (original.len() as u64, 0)
+    );
+    leech.node.stop_torrent(now, key);
+    leech.act(now);
+    assert_eq!(leech.notices.last(), Some(&Notice::Stopped));
+    assert!(leech.node.remove_torrent(key));
+    let (free, total) = leech.node.buffers();
+    assert_eq!(free, total, "every block is back");
+}

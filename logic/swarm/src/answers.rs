@@ -1,0 +1,243 @@
+//! What follows from the disk's answers.
+
+use torr_base::{Instant, PieceIndex};
+use torr_store::{BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, StorageError};
+
+use crate::action::{Action, CloseReason, Misbehaved, Notice, Outbox, PeerKey};
+use crate::swarm::{Job, Phase, Swarm};
+
+impl<B> Swarm<B> {
+    /// The answer to a job.
+    pub fn handle_disk(
+        &mut self,
+        now: Instant,
+        done: DiskDone<B>,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let job = self.jobs.remove(&done.job);
+        debug_assert!(job.is_some(), "{:?} was answered twice", done.job);
+        match done.result {
+            DiskResult::Committed { pieces } => {
+                for piece in pieces {
+                    self.committed(now, piece, bufs, out);
+                }
+                out.push(Action::BufsFree);
+            }
+            DiskResult::Verified(piece) => self.committed(now, piece, bufs, out),
+            DiskResult::Loaded { range, buf, result } => {
+                let Some(Job::Load { peer }) = job else {
+                    bufs.put(buf);
+                    return;
+                };
+                let unwanted = match self.peers.get_mut(peer) {
+                    Some(peer) if result.is_ok() => {
+                        peer.wake(out);
+                        peer.upload.loaded(range, buf)
+                    }
+                    Some(peer) => {
+                        // It will not be sent; the failure below ends all peers.
+                        peer.upload.cancel(range);
+                        peer.upload.loaded(range, buf)
+                    }
+                    None => Some(buf),
+                };
+                if let Some(buf) = unwanted {
+                    bufs.put(buf);
+                    out.push(Action::BufsFree);
+                }
+                if let Err(error) = result {
+                    self.fail(now, error, bufs, out);
+                }
+            }
+            DiskResult::Spilled { blocks, result } => {
+                let mut last = None;
+                for spilled in blocks {
+                    self.assembly.spilled(spilled.block, result.is_ok());
+                    bufs.put(spilled.buf);
+                    last = Some(spilled.block.piece);
+                }
+                out.push(Action::BufsFree);
+                if let Err(error) = result {
+                    self.fail(now, error, bufs, out);
+                } else if let Some(piece) = last
+                    && self.phase == Phase::Active
+                {
+                    self.verify_if_on_disk(piece, out);
+                }
+            }
+            DiskResult::Synced(result) => match result {
+                Ok(()) if self.is_complete() => out.push(Action::Tell(Notice::Synced)),
+                Ok(()) => {}
+                Err(error) => self.fail(now, error, bufs, out),
+            },
+            DiskResult::Closed(result) => {
+                if let Err(error) = result {
+                    out.push(Action::Tell(Notice::Failed(error)));
+                }
+                self.phase = Phase::Stopped;
+                for buf in self.assembly.drain() {
+                    bufs.put(buf);
+                }
+                out.push(Action::Tell(Notice::Stopped));
+            }
+        }
+        self.close_if_idle(out);
+    }
+
+    /// A piece passed, failed, or did not get to the disk.
+    fn committed(
+        &mut self,
+        now: Instant,
+        done: Committed<B>,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        for buf in done.blocks {
+            bufs.put(buf);
+        }
+        let senders = self.assembly.close(done.piece);
+        match done.result {
+            Ok(()) => self.piece_passed(now, done.piece, &senders, &done.digests, bufs, out),
+            Err(CommitError::HashMismatch) => {
+                self.wasted += u64::from(self.geometry.piece_len(done.piece));
+                let guilty = self.blame.failed(done.piece, senders, done.digests);
+                if self.wants(done.piece) {
+                    self.picker.availability.insert(done.piece);
+                }
+                if let Some(guilty) = guilty {
+                    self.convict(now, guilty, bufs, out);
+                }
+                self.fill_all(now, out);
+            }
+            Err(CommitError::Storage(error)) => {
+                if self.wants(done.piece) {
+                    self.picker.availability.insert(done.piece);
+                }
+                self.fail(now, error, bufs, out);
+            }
+        }
+    }
+
+    fn piece_passed(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        senders: &[Option<PeerKey>],
+        digests: &[Digest],
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let wanted = self.wants(piece);
+        if !self.have.set(piece) {
+            return;
+        }
+        self.picker.availability.remove(piece);
+        self.have_log.push(piece);
+        let mut last = None;
+        for sender in senders.iter().flatten() {
+            if last.replace(*sender) != Some(*sender)
+                && let Some(peer) = self.peers.get_mut(*sender)
+            {
+                peer.good_pieces += 1;
+            }
+        }
+        if wanted {
+            self.left -= 1;
+        }
+        out.push(Action::Tell(Notice::PieceDone { piece }));
+        self.count_files(piece, out);
+        for guilty in self.blame.passed(piece, digests) {
+            self.convict(now, guilty, bufs, out);
+        }
+        self.spread(now, piece, wanted, out);
+        if wanted && self.left == 0 && self.phase == Phase::Active {
+            self.complete(out);
+        }
+    }
+
+    /// Tells the peers that lack the piece, and those that were interesting for it alone.
+    fn spread(&mut self, now: Instant, piece: PieceIndex, wanted: bool, out: &mut Outbox<B>) {
+        let complete = self.left == 0;
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(key) else {
+                continue;
+            };
+            if !peer.have.get(piece) {
+                peer.wake(out);
+                continue;
+            }
+            if wanted {
+                peer.interesting -= 1;
+            }
+            if peer.interesting == 0 || complete {
+                self.tell_interest(now, key, out);
+            }
+        }
+    }
+
+    fn count_files(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
+        // Files lie in order, so those that hold the piece are neighbours.
+        let first = self.files.partition_point(|range| range.end <= piece.get());
+        let pairs = self
+            .files
+            .iter()
+            .zip(&mut self.file_left)
+            .enumerate()
+            .skip(first);
+        for (file, (range, left)) in pairs {
+            if range.start > piece.get() {
+                break;
+            }
+            if range.contains(&piece.get()) && *left > 0 {
+                *left -= 1;
+                if *left == 0 {
+                    out.push(Action::Tell(Notice::FileDone { file }));
+                }
+            }
+        }
+    }
+
+    /// A peer sent a wrong block: it is let go and never spoken to again.
+    fn convict(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let here = self.peers.get(key).map(|peer| (peer.addr, peer.id));
+        let Some((addr, id)) = here.or_else(|| self.blame.departed(key)) else {
+            return;
+        };
+        self.blame.ban(addr.ip(), id);
+        let why = Misbehaved::BadBlock;
+        out.push(Action::Tell(Notice::Banned { addr, why }));
+        self.part(now, key, CloseReason::Misbehaved(why), bufs, out);
+    }
+
+    /// Asks every peer for what it can give now.
+    pub(crate) fn fill_all(&mut self, now: Instant, out: &mut Outbox<B>) {
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            self.fill_requests(now, key, out);
+        }
+    }
+
+    /// The disk said no: everything stops here, and says why.
+    fn fail(
+        &mut self,
+        now: Instant,
+        error: StorageError,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        self.phase = Phase::Failed;
+        out.push(Action::Tell(Notice::Failed(error)));
+        self.part_all(now, bufs, out);
+    }
+}

@@ -1,0 +1,202 @@
+//! Which blocks to ask a peer for, block by block.
+//!
+//! In this order: the piece it is on already; open pieces that miss blocks and are not left to somebody
+//! else; a new piece; open pieces that are left to somebody else; and when nothing is missing any more,
+//! blocks that others owe us (end game).
+
+use torr_base::{Block, Instant, PieceIndex};
+use torr_wire::Message;
+
+use crate::action::{Outbox, PeerKey};
+use crate::assembly::Stage;
+use crate::peer::Peer;
+use crate::picker::Order;
+use crate::swarm::Swarm;
+
+/// A peer that brings a whole piece within this many seconds gets it alone, so that it is soon
+/// finished and its hash speaks about one peer.
+const WHOLE_PIECE_SECS: u64 = 20;
+/// Peers that are asked for one block in the end game.
+const ENDGAME_ASKERS_MAX: u8 = 3;
+/// Blocks that one peer is asked for while others owe them.
+const ENDGAME_DEPTH: usize = 16;
+/// Complete pieces before rarity decides instead of chance.
+const RANDOM_FIRST: u32 = 4;
+
+impl<B> Swarm<B> {
+    /// Asks the peer for blocks until it has as many requests as it should.
+    pub(crate) fn fill_requests(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
+        if !self.is_downloading() {
+            return;
+        }
+        let Some(peer) = self.peers.get(key) else {
+            return;
+        };
+        if !peer.interesting_told || !peer.can_be_asked() || !peer.requests.wants_refill() {
+            return;
+        }
+        loop {
+            let Some(peer) = self.peers.get(key) else {
+                return;
+            };
+            if peer.requests.len() >= peer.requests.depth() {
+                return;
+            }
+            let Some(block) = self.next_block(now, key) else {
+                return;
+            };
+            let Some(peer) = self.peers.get_mut(key) else {
+                return;
+            };
+            peer.requests.push(block, now);
+            peer.send(Message::Request(block.raw()), out);
+        }
+    }
+
+    fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let peer = self.peers.get_mut(key)?;
+        if let Some(piece) = peer.current {
+            if peer.may_ask(piece)
+                && let Some(block) = self.assembly.ask_missing(piece)
+            {
+                return Some(block);
+            }
+            peer.current = None;
+        }
+        let piece = self
+            .join(key, false)
+            .or_else(|| self.open_piece(now, key))
+            .or_else(|| self.join(key, true));
+        match piece {
+            Some(piece) => {
+                self.peers.get_mut(key)?.current = Some(piece);
+                self.assembly.ask_missing(piece)
+            }
+            None => self.endgame_block(key),
+        }
+    }
+
+    /// An open piece with missing blocks that the peer has: of those nearest to their end. `owned`:
+    /// also those that are left to somebody else, unless its hash shall speak about that peer.
+    fn join(&self, key: PeerKey, owned: bool) -> Option<PieceIndex> {
+        if self.assembly.missing() == 0 {
+            return None;
+        }
+        let peer = self.peers.get(key)?;
+        let fits = self.assembly.iter().filter(|(piece, open)| {
+            let free = match open.owner {
+                None => true,
+                Some(owner) => owner == key || (owned && !open.parole),
+            };
+            free && open.stage == Stage::Filling
+                && open.missing() > 0
+                && peer.have.get(*piece)
+                && peer.may_ask(*piece)
+                && self.wanted.get(*piece)
+        });
+        fits.min_by_key(|(_, open)| open.missing())
+            .map(|(piece, _)| piece)
+    }
+
+    /// Opens the piece that the picker names, if there is room for one more.
+    fn open_piece(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
+        if self.assembly.len() >= self.open_pieces_max() {
+            return None;
+        }
+        let order = if self.config.sequential {
+            Order::Sequential
+        } else if self.have.count() < RANDOM_FIRST {
+            Order::RandomFirst
+        } else {
+            Order::RarestFirst
+        };
+        let peer = self.peers.get(key)?;
+        let Peer {
+            have, interesting, ..
+        } = peer;
+        let piece = self
+            .picker
+            .next(have, *interesting, order, |piece| peer.may_ask(piece))?;
+        let whole = peer.down.per_second().saturating_mul(WHOLE_PIECE_SECS)
+            >= u64::from(self.geometry.piece_len(piece));
+        let parole = self.blame.is_suspect(piece);
+        self.picker.availability.remove(piece);
+        let open = self
+            .assembly
+            .open(piece, (whole || parole).then_some(key), now);
+        open.parole = parole;
+        Some(piece)
+    }
+
+    /// How many pieces may be open: what the assembly budget holds, and never fewer than two.
+    fn open_pieces_max(&self) -> usize {
+        let blocks = self.geometry.block_count_max().max(1) as usize;
+        (self.config.assembly_blocks / blocks).max(2)
+    }
+
+    /// A block that others owe us, once nothing is left that nobody was asked for.
+    fn endgame_block(&mut self, key: PeerKey) -> Option<Block> {
+        let peer = self.peers.get(key)?;
+        if !self.is_endgame() || peer.requests.len() >= ENDGAME_DEPTH {
+            return None;
+        }
+        let open = self.assembly.iter().filter(|(piece, open)| {
+            let alone = open.parole && open.owner != Some(key);
+            !alone && peer.have.get(*piece) && peer.may_ask(*piece)
+        });
+        let geometry = self.geometry;
+        let blocks = open.flat_map(|(piece, open)| {
+            let asked = open.asked().filter(|(_, by)| *by < ENDGAME_ASKERS_MAX);
+            asked.map(move |(index, by)| (by, geometry.block_at(piece, index)))
+        });
+        let fresh = blocks.filter(|(_, block)| !peer.requests.contains(*block));
+        let (_, block) = fresh.min_by_key(|(by, block)| (*by, *block))?;
+        self.assembly.ask_again(block);
+        Some(block)
+    }
+
+    /// Whether every block that is wanted is here or owed by somebody.
+    pub(crate) fn is_endgame(&self) -> bool {
+        self.assembly.missing() == 0 && self.picker.availability.candidates() == 0
+    }
+
+    /// A block has come: whoever else was asked for it need not send it.
+    pub(crate) fn cancel_at_others(&mut self, block: Block, from: PeerKey, out: &mut Outbox<B>) {
+        let others = self.peers.iter_mut().filter(|(key, _)| *key != from);
+        for (_, peer) in others {
+            if peer.requests.cancel(block) {
+                peer.send(Message::Cancel(block.raw()), out);
+            }
+        }
+    }
+
+    /// Takes back everything that the peer was asked for: it choked us, is too slow, or left.
+    pub(crate) fn release_requests(&mut self, key: PeerKey) {
+        let Self {
+            peers, assembly, ..
+        } = self;
+        let Some(peer) = peers.get_mut(key) else {
+            return;
+        };
+        peer.current = None;
+        peer.requests.cancel_all(|block| assembly.release(block));
+        self.disown_all(key);
+    }
+
+    /// Lets others help with the pieces that were left to the peer.
+    pub(crate) fn disown_all(&mut self, key: PeerKey) {
+        for piece in self.assembly.owned_by(key) {
+            self.disown(key, piece);
+        }
+    }
+
+    pub(crate) fn disown(&mut self, key: PeerKey, piece: PieceIndex) {
+        let Some(open) = self.assembly.get_mut(piece) else {
+            return;
+        };
+        if open.owner == Some(key) {
+            open.owner = None;
+            open.parole = false;
+        }
+    }
+}

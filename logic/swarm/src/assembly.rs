@@ -1,0 +1,462 @@
+//! Pieces on their way: which blocks are missing, asked for, here, or spilled, and who sent them.
+//!
+//! Invariants:
+//! - a piece is open exactly from its first request to the answer of its commit;
+//! - a block in memory belongs to its slot until the piece is complete or the block is spilled;
+//! - `missing` counts the slots that nobody was asked for.
+//!
+//! It does not know peers beyond their key, nor which piece should be opened next.
+
+use std::collections::BTreeMap;
+
+use torr_base::{Block, Geometry, Instant, PieceIndex};
+use torr_store::{PieceCommit, SpillBlock};
+
+use crate::action::PeerKey;
+
+#[derive(Debug)]
+pub(crate) enum Slot<B> {
+    Missing,
+    /// How many peers were asked; more than one only in the end game.
+    Asked(u8),
+    Here {
+        buf: B,
+        from: PeerKey,
+    },
+    /// On its way to the disk without its piece being verified.
+    Spilling {
+        from: PeerKey,
+    },
+    /// On disk, unverified; `None` where an earlier run put it there.
+    OnDisk {
+        from: Option<PeerKey>,
+    },
+    /// Part of a commit.
+    Gone {
+        from: PeerKey,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Filling,
+    /// Handed to the disk: commit or verify.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenPiece<B> {
+    slots: Vec<Slot<B>>,
+    missing: u32,
+    here: u32,
+    /// Spilling or on disk.
+    spilled: u32,
+    /// Where the search for a missing block starts.
+    hint: u32,
+    /// When a block last came.
+    pub(crate) touched: Instant,
+    pub(crate) stage: Stage,
+    /// Only this peer is asked: it is fast enough to finish the piece alone, or the piece is tried
+    /// again from one peer after a bad hash.
+    pub(crate) owner: Option<PeerKey>,
+    /// The owner is not given up for speed: its answer shall show who lied.
+    pub(crate) parole: bool,
+}
+
+/// What [`Assembly::place`] made of a block.
+#[derive(Debug)]
+pub(crate) enum Placed<B> {
+    Kept,
+    /// It was the last one: the piece can be committed or verified.
+    Last,
+    /// It is here already, or the piece is not open.
+    Unwanted(B),
+}
+
+#[derive(Debug)]
+pub(crate) struct Assembly<B> {
+    geometry: Geometry,
+    open: BTreeMap<PieceIndex, OpenPiece<B>>,
+    /// Missing slots of all open pieces in filling.
+    missing: u64,
+    /// Blocks in memory in all open pieces.
+    here: usize,
+    spare: Vec<Vec<Slot<B>>>,
+}
+
+/// Emptied slot lists kept for the next piece.
+const SPARE_MAX: usize = 64;
+
+impl<B> Assembly<B> {
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        Self {
+            geometry,
+            open: BTreeMap::new(),
+            missing: 0,
+            here: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        piece: PieceIndex,
+        owner: Option<PeerKey>,
+        now: Instant,
+    ) -> &mut OpenPiece<B> {
+        debug_assert!(!self.is_open(piece), "{piece:?} is open already");
+        let count = self.geometry.block_count(piece);
+        let mut slots = self.spare.pop().unwrap_or_default();
+        slots.extend((0..count).map(|_| Slot::Missing));
+        self.missing += u64::from(count);
+        self.open.entry(piece).or_insert(OpenPiece {
+            slots,
+            missing: count,
+            here: 0,
+            spilled: 0,
+            hint: 0,
+            touched: now,
+            stage: Stage::Filling,
+            owner,
+            parole: false,
+        })
+    }
+
+    /// A piece of which an earlier run left blocks on the disk.
+    pub(crate) fn open_partial(&mut self, piece: PieceIndex, on_disk: &[u32], now: Instant) {
+        self.open(piece, None, now);
+        for index in on_disk {
+            let Some(open) = self.open.get_mut(&piece) else {
+                return;
+            };
+            let Some(slot) = open.slots.get_mut(*index as usize) else {
+                continue;
+            };
+            if matches!(slot, Slot::Missing) {
+                *slot = Slot::OnDisk { from: None };
+                open.missing -= 1;
+                open.spilled += 1;
+                self.missing -= 1;
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, piece: PieceIndex) -> Option<&OpenPiece<B>> {
+        self.open.get(&piece)
+    }
+
+    pub(crate) fn get_mut(&mut self, piece: PieceIndex) -> Option<&mut OpenPiece<B>> {
+        self.open.get_mut(&piece)
+    }
+
+    pub(crate) fn is_open(&self, piece: PieceIndex) -> bool {
+        self.open.contains_key(&piece)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece<B>)> {
+        self.open.iter().map(|(piece, open)| (*piece, open))
+    }
+
+    /// The pieces that are left to one peer.
+    pub(crate) fn owned_by(&self, key: PeerKey) -> Vec<PieceIndex> {
+        let owned = self.open.iter().filter(|(_, open)| open.owner == Some(key));
+        owned.map(|(piece, _)| *piece).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Blocks that nobody was asked for, in all open pieces.
+    pub(crate) fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Blocks in memory.
+    pub(crate) fn here(&self) -> usize {
+        self.here
+    }
+
+    /// Takes the next block of the piece that nobody was asked for, and counts it as asked.
+    pub(crate) fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
+        let open = self.open.get_mut(&piece)?;
+        if open.missing == 0 || open.stage != Stage::Filling {
+            return None;
+        }
+        let from = open.hint as usize;
+        let tail = open.slots.iter().enumerate().skip(from);
+        let (index, _) = tail
+            .chain(open.slots.iter().enumerate().take(from))
+            .find(|(_, slot)| matches!(slot, Slot::Missing))?;
+        *open.slots.get_mut(index)? = Slot::Asked(1);
+        open.hint = index as u32 + 1;
+        open.missing -= 1;
+        self.missing -= 1;
+        Some(self.geometry.block_at(piece, index as u32))
+    }
+
+    /// Counts one more peer as asked for a block that somebody was asked for already (end game).
+    pub(crate) fn ask_again(&mut self, block: Block) {
+        if let Some(Slot::Asked(by)) = self.slot_mut(block) {
+            *by = by.saturating_add(1);
+        }
+    }
+
+    /// A request is off: rejected, timed out, choked, or its peer left.
+    pub(crate) fn release(&mut self, block: Block) {
+        let Some(open) = self.open.get_mut(&block.piece) else {
+            return;
+        };
+        let Some(slot) = open.slots.get_mut(block.index as usize) else {
+            return;
+        };
+        if let Slot::Asked(by) = slot {
+            *by -= 1;
+            if *by == 0 {
+                *slot = Slot::Missing;
+                open.missing += 1;
+                open.hint = open.hint.min(block.index);
+                self.missing += 1;
+            }
+        }
+    }
+
+    pub(crate) fn wants(&self, block: Block) -> bool {
+        matches!(self.slot(block), Some(Slot::Asked(_) | Slot::Missing))
+    }
+
+    /// How many peers are asked for it.
+    pub(crate) fn asked(&self, block: Block) -> u8 {
+        match self.slot(block) {
+            Some(Slot::Asked(by)) => *by,
+            Some(
+                Slot::Missing
+                | Slot::Here { .. }
+                | Slot::Spilling { .. }
+                | Slot::OnDisk { .. }
+                | Slot::Gone { .. },
+            )
+            | None => 0,
+        }
+    }
+
+    /// Puts a block where it belongs. The caller takes back the requests of other peers.
+    pub(crate) fn place(&mut self, block: Block, buf: B, from: PeerKey, now: Instant) -> Placed<B> {
+        let Some(open) = self.open.get_mut(&block.piece) else {
+            return Placed::Unwanted(buf);
+        };
+        let Some(slot) = open.slots.get_mut(block.index as usize) else {
+            return Placed::Unwanted(buf);
+        };
+        match slot {
+            Slot::Asked(_) => {}
+            Slot::Missing => {
+                open.missing -= 1;
+                self.missing -= 1;
+            }
+            Slot::Here { .. } | Slot::Spilling { .. } | Slot::OnDisk { .. } | Slot::Gone { .. } => {
+                return Placed::Unwanted(buf);
+            }
+        }
+        *slot = Slot::Here { buf, from };
+        open.touched = now;
+        open.here += 1;
+        self.here += 1;
+        if open.here + open.spilled == open.slots.len() as u32 {
+            Placed::Last
+        } else {
+            Placed::Kept
+        }
+    }
+
+    /// Whether all blocks of a piece are in memory, and none spilled.
+    pub(crate) fn is_in_memory(&self, piece: PieceIndex) -> bool {
+        let open = self.open.get(&piece);
+        open.is_some_and(|open| open.here as usize == open.slots.len())
+    }
+
+    /// Whether all blocks of a piece are on the disk.
+    pub(crate) fn is_on_disk(&self, piece: PieceIndex) -> bool {
+        let Some(open) = self.open.get(&piece) else {
+            return false;
+        };
+        open.slots
+            .iter()
+            .all(|slot| matches!(slot, Slot::OnDisk { .. }))
+    }
+
+    /// The piece for the disk; it stays open, in closing, until the answer.
+    pub(crate) fn commit(&mut self, piece: PieceIndex, digests: bool) -> Option<PieceCommit<B>> {
+        if !self.is_in_memory(piece) {
+            return None;
+        }
+        let open = self.open.get_mut(&piece)?;
+        open.stage = Stage::Closing;
+        self.here -= open.here as usize;
+        open.here = 0;
+        let blocks = open
+            .slots
+            .iter_mut()
+            .filter_map(take_here)
+            .map(|(buf, _)| buf);
+        Some(PieceCommit {
+            piece,
+            blocks: blocks.collect(),
+            digests,
+        })
+    }
+
+    /// The blocks in memory of a piece, to be written before it is verified.
+    pub(crate) fn spill(&mut self, piece: PieceIndex) -> Vec<SpillBlock<B>> {
+        let Some(open) = self.open.get_mut(&piece) else {
+            return Vec::new();
+        };
+        let mut out = Vec::with_capacity(open.here as usize);
+        for (index, slot) in open.slots.iter_mut().enumerate() {
+            if let Some((buf, from)) = take_here(slot) {
+                *slot = Slot::Spilling { from };
+                let block = self.geometry.block_at(piece, index as u32);
+                out.push(SpillBlock { block, buf });
+            }
+        }
+        open.spilled += open.here;
+        self.here -= open.here as usize;
+        open.here = 0;
+        out
+    }
+
+    pub(crate) fn spilled(&mut self, block: Block, written: bool) {
+        let Some(open) = self.open.get_mut(&block.piece) else {
+            return;
+        };
+        let Some(slot) = open.slots.get_mut(block.index as usize) else {
+            return;
+        };
+        let Slot::Spilling { from } = *slot else {
+            return;
+        };
+        if written {
+            *slot = Slot::OnDisk { from: Some(from) };
+        } else {
+            *slot = Slot::Missing;
+            open.spilled -= 1;
+            open.missing += 1;
+            open.hint = open.hint.min(block.index);
+            self.missing += 1;
+        }
+    }
+
+    /// Closes a piece; says who sent each block.
+    pub(crate) fn close(&mut self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
+        let Some(mut open) = self.open.remove(&piece) else {
+            return Vec::new();
+        };
+        self.missing -= u64::from(open.missing);
+        self.here -= open.here as usize;
+        let from = open.slots.iter().map(|slot| match slot {
+            Slot::Missing | Slot::Asked(_) | Slot::OnDisk { from: None } => None,
+            Slot::Here { from, .. } | Slot::Spilling { from } | Slot::Gone { from } => Some(*from),
+            Slot::OnDisk { from } => *from,
+        });
+        let from = from.collect();
+        open.slots.clear();
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(open.slots);
+        }
+        from
+    }
+
+    /// Everything in memory, the pieces closed: the swarm ends.
+    pub(crate) fn drain(&mut self) -> Vec<B> {
+        let mut out = Vec::new();
+        let pieces: Vec<_> = self.open.keys().copied().collect();
+        for piece in pieces {
+            if let Some(open) = self.open.get_mut(&piece) {
+                out.extend(
+                    open.slots
+                        .iter_mut()
+                        .filter_map(take_here)
+                        .map(|(buf, _)| buf),
+                );
+                self.here -= open.here as usize;
+                open.here = 0;
+            }
+            self.close(piece);
+        }
+        out
+    }
+
+    fn slot(&self, block: Block) -> Option<&Slot<B>> {
+        self.open.get(&block.piece)?.slots.get(block.index as usize)
+    }
+
+    fn slot_mut(&mut self, block: Block) -> Option<&mut Slot<B>> {
+        let open = self.open.get_mut(&block.piece)?;
+        open.slots.get_mut(block.index as usize)
+    }
+
+    /// Panics where a count disagrees with its slots.
+    pub(crate) fn check_invariants(&self) {
+        let (mut missing, mut here) = (0, 0);
+        for (piece, open) in &self.open {
+            let count = |f: fn(&Slot<B>) -> bool| open.slots.iter().filter(|s| f(s)).count() as u32;
+            assert_eq!(open.slots.len() as u32, self.geometry.block_count(*piece));
+            assert_eq!(
+                open.missing,
+                count(|s| matches!(s, Slot::Missing)),
+                "{piece:?}"
+            );
+            assert_eq!(
+                open.here,
+                count(|s| matches!(s, Slot::Here { .. })),
+                "{piece:?}"
+            );
+            let spilled = |s: &Slot<B>| matches!(s, Slot::Spilling { .. } | Slot::OnDisk { .. });
+            assert_eq!(open.spilled, count(spilled), "{piece:?}");
+            assert!(
+                !open.slots.iter().any(|s| matches!(s, Slot::Asked(0))),
+                "{piece:?}"
+            );
+            missing += u64::from(open.missing);
+            here += open.here as usize;
+        }
+        assert_eq!((self.missing, self.here), (missing, here));
+    }
+}
+
+impl<B> OpenPiece<B> {
+    pub(crate) fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    pub(crate) fn here(&self) -> u32 {
+        self.here
+    }
+
+    /// Indices of blocks that somebody was asked for, with how many were.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, u8)> + '_ {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(index, slot)| match slot {
+            Slot::Asked(by) => Some((index as u32, *by)),
+            Slot::Missing
+            | Slot::Here { .. }
+            | Slot::Spilling { .. }
+            | Slot::OnDisk { .. }
+            | Slot::Gone { .. } => None,
+        })
+    }
+}
+
+fn take_here<B>(slot: &mut Slot<B>) -> Option<(B, PeerKey)> {
+    let Slot::Here { from, .. } = *slot else {
+        return None;
+    };
+    match std::mem::replace(slot, Slot::Gone { from }) {
+        Slot::Here { buf, from } => Some((buf, from)),
+        Slot::Missing
+        | Slot::Asked(_)
+        | Slot::Spilling { .. }
+        | Slot::OnDisk { .. }
+        | Slot::Gone { .. } => None,
+    }
+}

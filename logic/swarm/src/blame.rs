@@ -1,0 +1,180 @@
+//! Who sent wrong data (G16).
+//!
+//! A piece that fails its hash and came from one peer convicts that peer. One that came from several is
+//! fetched again from a single peer; when it then passes, the digests of its blocks are compared with
+//! those of the failed attempt, and whoever sent a block that differs is convicted. Nobody is convicted
+//! on suspicion.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use torr_base::{PeerId, PieceIndex};
+use torr_store::Digest;
+
+use crate::action::PeerKey;
+
+/// Failed attempts kept for one piece: two retries and the first.
+const ATTEMPTS_MAX: usize = 3;
+/// Peers that left and may still be found guilty.
+const DEPARTED_MAX: usize = 1_000;
+/// Banned addresses; the oldest is forgotten.
+const BANNED_MAX: usize = 10_000;
+
+#[derive(Debug)]
+struct Attempt {
+    /// Who sent each block; `None` for blocks of an earlier run.
+    senders: Vec<Option<PeerKey>>,
+    digests: Vec<Digest>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Blame {
+    attempts: BTreeMap<PieceIndex, Vec<Attempt>>,
+    departed: VecDeque<(PeerKey, SocketAddr, PeerId)>,
+    banned: BTreeSet<Banned>,
+    order: VecDeque<Banned>,
+}
+
+/// By address; on loopback and private ranges, where many share one, by peer id as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Banned {
+    Ip(IpAddr),
+    Peer(IpAddr, PeerId),
+}
+
+impl Blame {
+    /// Whether the piece failed before: its blocks' digests are wanted, and it is fetched from one peer.
+    pub(crate) fn is_suspect(&self, piece: PieceIndex) -> bool {
+        self.attempts.contains_key(&piece)
+    }
+
+    /// A piece failed. The one peer that must be guilty, if there is one.
+    pub(crate) fn failed(
+        &mut self,
+        piece: PieceIndex,
+        senders: Vec<Option<PeerKey>>,
+        digests: Vec<Digest>,
+    ) -> Option<PeerKey> {
+        if let Some(Some(first)) = senders.first().copied()
+            && senders.iter().all(|sender| *sender == Some(first))
+        {
+            return Some(first);
+        }
+        let attempts = self.attempts.entry(piece).or_default();
+        if attempts.len() == ATTEMPTS_MAX {
+            attempts.remove(0);
+        }
+        attempts.push(Attempt { senders, digests });
+        None
+    }
+
+    /// A piece passed with these digests: the peers that earlier sent something else in its place.
+    pub(crate) fn passed(&mut self, piece: PieceIndex, right: &[Digest]) -> Vec<PeerKey> {
+        let attempts = self.attempts.remove(&piece).unwrap_or_default();
+        let mut guilty = BTreeSet::new();
+        for attempt in attempts {
+            if attempt.digests.len() != right.len() {
+                continue;
+            }
+            let blocks = attempt.digests.iter().zip(right).zip(&attempt.senders);
+            guilty.extend(
+                blocks
+                    .filter(|((was, is), _)| was != is)
+                    .filter_map(|(_, by)| *by),
+            );
+        }
+        guilty.into_iter().collect()
+    }
+
+    /// A peer left; it may still be found guilty.
+    pub(crate) fn remember(&mut self, key: PeerKey, addr: SocketAddr, id: PeerId) {
+        if self.departed.len() == DEPARTED_MAX {
+            self.departed.pop_front();
+        }
+        self.departed.push_back((key, addr, id));
+    }
+
+    pub(crate) fn departed(&self, key: PeerKey) -> Option<(SocketAddr, PeerId)> {
+        let entry = self.departed.iter().find(|(k, _, _)| *k == key);
+        entry.map(|(_, addr, id)| (*addr, *id))
+    }
+
+    pub(crate) fn ban(&mut self, ip: IpAddr, id: PeerId) {
+        let entry = if is_shared(ip) {
+            Banned::Peer(ip, id)
+        } else {
+            Banned::Ip(ip)
+        };
+        if self.banned.insert(entry) {
+            self.order.push_back(entry);
+        }
+        if self.order.len() > BANNED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.banned.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn is_banned(&self, ip: IpAddr, id: PeerId) -> bool {
+        self.is_banned_address(ip) || self.banned.contains(&Banned::Peer(ip, id))
+    }
+
+    /// Whether nobody at that address is spoken to.
+    pub(crate) fn is_banned_address(&self, ip: IpAddr) -> bool {
+        self.banned.contains(&Banned::Ip(ip))
+    }
+}
+
+/// Loopback and private ranges.
+fn is_shared(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u64) -> PeerKey {
+        PeerKey::from_unique(n)
+    }
+
+    #[test]
+    fn a_sole_sender_is_guilty_at_once() {
+        let mut blame = Blame::default();
+        let senders = vec![Some(peer(1)); 3];
+        let guilty = blame.failed(PieceIndex::new(0), senders, vec![Digest(0); 3]);
+        assert_eq!(guilty, Some(peer(1)));
+        assert!(!blame.is_suspect(PieceIndex::new(0)));
+    }
+
+    #[test]
+    fn shared_blame_waits_for_the_right_blocks() {
+        let mut blame = Blame::default();
+        let p = PieceIndex::new(0);
+        let senders = vec![Some(peer(1)), Some(peer(2)), None];
+        assert_eq!(
+            blame.failed(p, senders, vec![Digest(1), Digest(9), Digest(3)]),
+            None
+        );
+        assert!(blame.is_suspect(p));
+        assert_eq!(
+            blame.passed(p, &[Digest(1), Digest(2), Digest(3)]),
+            [peer(2)]
+        );
+        assert!(!blame.is_suspect(p));
+    }
+
+    #[test]
+    fn a_shared_address_is_not_banned_as_a_whole() {
+        let mut blame = Blame::default();
+        let (a, b) = (PeerId([1; 20]), PeerId([2; 20]));
+        blame.ban(IpAddr::from([127, 0, 0, 1]), a);
+        assert!(blame.is_banned(IpAddr::from([127, 0, 0, 1]), a));
+        assert!(!blame.is_banned(IpAddr::from([127, 0, 0, 1]), b));
+        blame.ban(IpAddr::from([198, 18, 0, 1]), a);
+        assert!(blame.is_banned(IpAddr::from([198, 18, 0, 1]), b));
+    }
+}

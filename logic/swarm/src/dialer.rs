@@ -1,0 +1,232 @@
+//! The addresses that a torrent knows of, and which to dial when.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use torr_base::{Instant, Rng};
+
+/// Known addresses of a torrent. Beyond it, those that failed most make room.
+const CANDIDATES_MAX: usize = 2_000;
+/// First wait after a failed dial; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_secs(15);
+const RETRY_DOUBLINGS_MAX: u32 = 8;
+/// After so many failures in a row an address is forgotten, until somebody names it again.
+const FAILURES_MAX: u8 = 6;
+/// A peer that left us, or that we let go as useless, is tried again after this.
+const REDIAL: Duration = Duration::from_secs(60);
+/// One that broke the protocol is not dialled for an hour.
+const MISBEHAVED: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug)]
+struct Candidate {
+    failures: u8,
+    not_before: Instant,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Dialling,
+    Connected,
+    /// Ourselves, or banned.
+    Never,
+}
+
+/// Why a connection to a candidate ended, as far as dialling it again goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parted {
+    /// It could not be reached, or hung up before the handshake.
+    Failed,
+    /// It was a peer, and left or was let go.
+    Left,
+    Misbehaved,
+    /// Ourselves, or banned.
+    Never,
+}
+
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    candidates: BTreeMap<SocketAddr, Candidate>,
+    dialling: usize,
+    rng: Rng,
+}
+
+impl Dialer {
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self {
+            candidates: BTreeMap::new(),
+            dialling: 0,
+            rng,
+        }
+    }
+
+    /// Learns of an address. Those that cannot be dialled are dropped.
+    pub(crate) fn add(&mut self, addr: SocketAddr, now: Instant) {
+        if addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast() {
+            return;
+        }
+        if !self.candidates.contains_key(&addr) {
+            if self.candidates.len() >= CANDIDATES_MAX && !self.make_room() {
+                return;
+            }
+            let fresh = Candidate {
+                failures: 0,
+                not_before: now,
+                state: State::Idle,
+            };
+            self.candidates.insert(addr, fresh);
+        }
+    }
+
+    /// Known addresses that are neither connected nor given up.
+    pub(crate) fn idle(&self) -> usize {
+        let idle = self.candidates.values().filter(|c| c.state == State::Idle);
+        idle.count()
+    }
+
+    /// Dials under way.
+    pub(crate) fn dialling(&self) -> usize {
+        self.dialling
+    }
+
+    /// The next address to dial: the one with the fewest failures, by chance among equals.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
+        let due = |c: &Candidate| c.state == State::Idle && c.not_before <= now;
+        let least = self
+            .candidates
+            .values()
+            .filter(|c| due(c))
+            .map(|c| c.failures)
+            .min()?;
+        let fits = |c: &Candidate| due(c) && c.failures == least;
+        let count = self.candidates.values().filter(|c| fits(c)).count();
+        let choice = self.rng.index(count);
+        let mut fitting = self.candidates.iter_mut().filter(|(_, c)| fits(c));
+        let (addr, candidate) = fitting.nth(choice)?;
+        candidate.state = State::Dialling;
+        self.dialling += 1;
+        Some(*addr)
+    }
+
+    /// A handshake came through with a peer that listens there.
+    pub(crate) fn connected(&mut self, addr: SocketAddr, now: Instant) {
+        self.add(addr, now);
+        self.set_state(addr, State::Connected);
+        if let Some(candidate) = self.candidates.get_mut(&addr) {
+            candidate.failures = 0;
+        }
+    }
+
+    /// The dial or the connection is over.
+    pub(crate) fn parted(&mut self, addr: SocketAddr, how: Parted, now: Instant) {
+        let state = if how == Parted::Never {
+            State::Never
+        } else {
+            State::Idle
+        };
+        self.set_state(addr, state);
+        let Some(candidate) = self.candidates.get_mut(&addr) else {
+            return;
+        };
+        let wait = match how {
+            Parted::Failed => {
+                candidate.failures += 1;
+                let doublings = u32::from(candidate.failures - 1).min(RETRY_DOUBLINGS_MAX);
+                RETRY_FIRST * 2_u32.pow(doublings)
+            }
+            Parted::Left => REDIAL,
+            Parted::Misbehaved => MISBEHAVED,
+            Parted::Never => Duration::ZERO,
+        };
+        // Up to a quarter more, so that a swarm that lost its network does not return as one.
+        let jitter = wait.as_millis() as u64 / 4;
+        candidate.not_before = now + wait + Duration::from_millis(self.rng.below(jitter + 1));
+        if candidate.failures >= FAILURES_MAX {
+            self.candidates.remove(&addr);
+        }
+    }
+
+    /// When the next address becomes due, for the timer; `None` if there is none.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let idle = self.candidates.values().filter(|c| c.state == State::Idle);
+        idle.map(|c| c.not_before).min()
+    }
+
+    fn set_state(&mut self, addr: SocketAddr, state: State) {
+        let Some(candidate) = self.candidates.get_mut(&addr) else {
+            return;
+        };
+        if candidate.state == State::Dialling {
+            self.dialling -= 1;
+        }
+        candidate.state = state;
+    }
+
+    fn make_room(&mut self) -> bool {
+        let idle = self
+            .candidates
+            .iter()
+            .filter(|(_, c)| c.state == State::Idle);
+        let worst = idle
+            .max_by_key(|(_, c)| c.failures)
+            .filter(|(_, c)| c.failures > 0);
+        let Some(worst) = worst.map(|(addr, _)| *addr) else {
+            return false;
+        };
+        self.candidates.remove(&worst);
+        true
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        let dialling = self
+            .candidates
+            .values()
+            .filter(|c| c.state == State::Dialling)
+            .count();
+        assert_eq!(self.dialling, dialling);
+        assert!(self.candidates.len() <= CANDIDATES_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(n: u16) -> SocketAddr {
+        SocketAddr::from(([198, 18, 0, 1], n))
+    }
+
+    #[test]
+    fn failures_back_off_and_then_forget() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        let mut now = Instant::ZERO;
+        dialer.add(addr(1), now);
+        dialer.add(addr(0), now);
+        let mut waits = Vec::new();
+        while let Some(due) = dialer.next_due() {
+            waits.push(due.since(now).as_secs());
+            now = due;
+            assert_eq!(dialer.next(now), Some(addr(1)));
+            assert_eq!(dialer.next(now), None);
+            dialer.parted(addr(1), Parted::Failed, now);
+            dialer.check_invariants();
+        }
+        assert_eq!(waits.len(), usize::from(FAILURES_MAX));
+        assert!(waits.windows(2).all(|w| w[0] < w[1]), "{waits:?}");
+    }
+
+    #[test]
+    fn ourselves_and_the_banned_are_never_dialled() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        dialer.add(addr(1), Instant::ZERO);
+        dialer.next(Instant::ZERO);
+        dialer.parted(addr(1), Parted::Never, Instant::ZERO);
+        dialer.add(addr(1), Instant::ZERO);
+        assert_eq!(
+            (dialer.next_due(), dialer.idle(), dialer.dialling()),
+            (None, 0, 0)
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! What must be true of a swarm between any two inputs.
+
+use crate::swarm::{Phase, Swarm};
+
+impl<B> Swarm<B> {
+    /// Blocks in unfinished pieces and in upload queues.
+    #[must_use]
+    pub fn blocks_held(&self) -> usize {
+        let ready = self.peers.values().map(|peer| peer.upload.ready());
+        self.assembly.here() + ready.sum::<usize>()
+    }
+
+    /// Panics where the swarm contradicts itself. For the simulator and the fuzzers, after every event.
+    pub fn check_invariants(&self) {
+        self.assembly.check_invariants();
+        self.picker.availability.check_invariants();
+        self.dialer.check_invariants();
+        for piece in self.geometry.pieces() {
+            let open = self.assembly.is_open(piece);
+            let candidate = self.picker.availability.is_candidate(piece);
+            assert!(!(open && candidate), "{piece:?} is open and may be opened");
+            assert!(
+                !(self.have.get(piece) && (open || candidate)),
+                "{piece:?} is had and fetched"
+            );
+            if self.wants(piece) {
+                assert!(open || candidate, "{piece:?} is wanted and forgotten");
+            }
+        }
+        assert_eq!(
+            self.left as usize,
+            self.wanted.iter_and_not(&self.have).count()
+        );
+        let mut asked = std::collections::BTreeMap::new();
+        for (key, peer) in self.peers.iter() {
+            let interesting = peer.have.iter().filter(|piece| self.wants(*piece)).count();
+            assert_eq!(peer.interesting as usize, interesting, "peer {key:?}");
+            assert!(
+                peer.requests.len() <= peer.requests.reqq() as usize,
+                "peer {key:?}"
+            );
+            for block in peer.requests.blocks() {
+                assert!(
+                    peer.have.get(block.piece),
+                    "{block:?} asked of {key:?}, which lacks it"
+                );
+                *asked.entry(block).or_insert(0) += 1;
+            }
+        }
+        for (piece, open) in self.assembly.iter() {
+            for (index, by) in open.asked() {
+                let block = self.geometry.block_at(piece, index);
+                let found = asked.remove(&block).unwrap_or(0);
+                assert_eq!(
+                    u32::from(by),
+                    found,
+                    "{block:?} is asked of another number of peers"
+                );
+            }
+        }
+        assert!(asked.is_empty(), "asked for although it is here: {asked:?}");
+        if matches!(self.phase, Phase::Stopping | Phase::Stopped | Phase::Failed) {
+            assert!(self.peers.is_empty());
+        }
+    }
+}

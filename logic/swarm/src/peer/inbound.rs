@@ -1,0 +1,391 @@
+//! What a peer says, and what follows from it.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use torr_base::{BLOCK_LEN, Bitfield, Block, Instant, PieceIndex, RawBlock};
+use torr_store::BufSource;
+use torr_wire::{ExtendedHandshake, Landing, Message, WireSink};
+
+use crate::action::{CloseReason, Misbehaved, Outbox, PeerKey};
+use crate::assembly::Placed;
+use crate::peer::requests::Arrival;
+use crate::peer::upload::Cancelled;
+use crate::swarm::Swarm;
+
+/// BEP 6: how many requests in a minute a choked peer may send.
+const CHOKED_REQUESTS_MAX: u32 = 50;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Pieces that a peer may offer as allowed fast; more are ignored.
+const ALLOWED_FAST_MAX: usize = 64;
+/// `have`s beyond twice the number of pieces and this are a flood.
+const HAVES_FREE: u32 = 1_000;
+/// Control bytes that may wait for a peer that keeps talking and does not read.
+const OUT_MAX: usize = 256 * 1024;
+
+/// One peer, lent to its reader: hears its messages and takes its blocks.
+pub struct PeerCx<'a, B> {
+    pub(crate) swarm: &'a mut Swarm<B>,
+    pub(crate) key: PeerKey,
+    pub(crate) now: Instant,
+    pub(crate) bufs: &'a mut dyn BufSource<B>,
+    pub(crate) out: &'a mut Outbox<B>,
+    pub(crate) fault: Option<Misbehaved>,
+    pub(crate) starved: bool,
+}
+
+impl<B> std::fmt::Debug for PeerCx<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerCx")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> WireSink<B> for PeerCx<'_, B> {
+    fn begin_block(&mut self, raw: RawBlock) -> Landing<B> {
+        let Some(block) = self.swarm.geometry.block(raw) else {
+            self.fault = Some(Misbehaved::BlockOutOfRange);
+            return Landing::Discard;
+        };
+        let Some(peer) = self.swarm.peers.get(self.key) else {
+            return Landing::Discard;
+        };
+        if peer.requests.arrival(block) == Arrival::NeverAsked {
+            self.fault = Some(Misbehaved::Unrequested);
+            return Landing::Discard;
+        }
+        if !self.swarm.assembly.wants(block) {
+            // It came from somebody else, or its piece is done: skip it, and settle the request now.
+            self.settle(block);
+            return Landing::Discard;
+        }
+        match self.bufs.take() {
+            Some(buf) => Landing::Into(buf),
+            None => {
+                self.starved = true;
+                Landing::Wait
+            }
+        }
+    }
+
+    fn end_block(&mut self, raw: RawBlock, buf: B) -> ControlFlow<()> {
+        let Some(block) = self.swarm.geometry.block(raw) else {
+            self.bufs.put(buf);
+            return self.misbehaved(Misbehaved::BlockOutOfRange);
+        };
+        self.block(block, buf);
+        ControlFlow::Continue(())
+    }
+
+    fn message(&mut self, message: Message<'_>) -> ControlFlow<()> {
+        if self.fault.is_some() {
+            return ControlFlow::Break(());
+        }
+        match self.handle(message) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(why) => self.misbehaved(why),
+        }
+    }
+}
+
+impl<B> PeerCx<'_, B> {
+    /// What the peer did wrong, if it did: its connection must end.
+    #[must_use]
+    pub fn fault(&self) -> Option<CloseReason> {
+        self.fault.map(CloseReason::Misbehaved)
+    }
+
+    /// Whether a block waits for a buffer.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// To be called when everything that arrived is heard: asks for more.
+    pub fn finish(self) {
+        if self.fault.is_none() {
+            let Self {
+                swarm,
+                key,
+                now,
+                out,
+                bufs,
+                ..
+            } = self;
+            swarm.fill_requests(now, key, out);
+            swarm.load_next(key, bufs, out);
+        }
+    }
+
+    fn misbehaved(&mut self, why: Misbehaved) -> ControlFlow<()> {
+        self.fault = Some(why);
+        ControlFlow::Break(())
+    }
+
+    fn handle(&mut self, message: Message<'_>) -> Result<(), Misbehaved> {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.heard = self.now;
+        if peer.out.len() > OUT_MAX {
+            return Err(Misbehaved::RequestFlood);
+        }
+        let first = !peer.spoke;
+        let fast = peer.fast;
+        // BEP 10 lets its handshake come at any time, also before the bitfield.
+        if !matches!(
+            message,
+            Message::Extended { .. } | Message::KeepAlive | Message::Port(_)
+        ) {
+            peer.spoke = true;
+        }
+        match message {
+            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
+            Message::Choke => self.choked(),
+            Message::Unchoke => self.unchoked(),
+            Message::Interested => self.interested(true),
+            Message::NotInterested => self.interested(false),
+            Message::Have(piece) => self.have(piece),
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => {
+                Err(Misbehaved::LateBitfield)
+            }
+            Message::Bitfield(bytes) => {
+                let pieces = self.swarm.geometry.piece_count();
+                let field = Bitfield::from_bytes(bytes, pieces);
+                self.swarm
+                    .set_peer_have(self.key, field.map_err(|_| Misbehaved::Bitfield)?);
+                self.interest_changed()
+            }
+            Message::Request(range) => self.request(range),
+            Message::Cancel(range) => self.cancel(range),
+            Message::Extended { id: 0, payload } => self.extended(payload),
+            Message::Extended { .. } => Ok(()),
+            Message::HaveAll if fast => {
+                let pieces = self.swarm.geometry.piece_count();
+                self.swarm.set_peer_have(self.key, Bitfield::full(pieces));
+                self.interest_changed()
+            }
+            Message::HaveNone if fast => Ok(()),
+            Message::Suggest(piece) if fast => self.piece(piece).map(|_| ()),
+            Message::Reject(range) if fast => self.rejected(range),
+            Message::AllowedFast(piece) if fast => self.allowed_fast(piece),
+            Message::HaveAll
+            | Message::HaveNone
+            | Message::Suggest(_)
+            | Message::Reject(_)
+            | Message::AllowedFast(_) => Err(Misbehaved::FastNotAgreed),
+        }
+    }
+
+    fn piece(&self, raw: u32) -> Result<PieceIndex, Misbehaved> {
+        self.swarm
+            .geometry
+            .piece(raw)
+            .ok_or(Misbehaved::PieceOutOfRange)
+    }
+
+    fn choked(&mut self) -> Result<(), Misbehaved> {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.chokes_us = true;
+        peer.requests.restart();
+        if !peer.fast {
+            // BEP 3: a choke drops every request. With BEP 6 each is answered by a reject.
+            self.swarm.release_requests(self.key);
+        }
+        self.swarm.tell_interest(self.now, self.key, self.out);
+        Ok(())
+    }
+
+    fn unchoked(&mut self) -> Result<(), Misbehaved> {
+        if let Some(peer) = self.swarm.peers.get_mut(self.key) {
+            peer.chokes_us = false;
+            peer.wanting_since = None;
+        }
+        Ok(())
+    }
+
+    fn interested(&mut self, interested: bool) -> Result<(), Misbehaved> {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.interested_in_us = interested;
+        if interested {
+            self.swarm.choke_newcomer(self.now, self.key, self.out);
+        }
+        Ok(())
+    }
+
+    fn have(&mut self, raw: u32) -> Result<(), Misbehaved> {
+        let piece = self.piece(raw)?;
+        let wanted = self.swarm.wants(piece);
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.haves_heard += 1;
+        if peer.haves_heard > 2 * self.swarm.geometry.piece_count() + HAVES_FREE {
+            return Err(Misbehaved::HaveFlood);
+        }
+        if peer.seed || !peer.have.set(piece) {
+            return Ok(());
+        }
+        self.swarm.picker.availability.add(piece);
+        if wanted {
+            peer.interesting += 1;
+        }
+        if peer.have.is_full() {
+            self.swarm.peer_became_seed(self.key);
+        }
+        self.interest_changed()
+    }
+
+    fn interest_changed(&mut self) -> Result<(), Misbehaved> {
+        self.swarm.tell_interest(self.now, self.key, self.out);
+        Ok(())
+    }
+
+    fn request(&mut self, range: RawBlock) -> Result<(), Misbehaved> {
+        let piece = self
+            .piece(range.piece)
+            .map_err(|_| Misbehaved::RequestOutOfRange)?;
+        if !self.swarm.geometry.contains(range, BLOCK_LEN) {
+            return Err(Misbehaved::RequestOutOfRange);
+        }
+        let has = self.swarm.have.get(piece) && self.swarm.may_upload();
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        let fast_piece = peer.fast && peer.fast_for_it.contains(&piece);
+        if !has || (peer.choked_by_us && !fast_piece) {
+            if self.now.since(peer.choked_minute) >= MINUTE {
+                peer.choked_minute = self.now;
+                peer.choked_requests = 0;
+            }
+            // Requests that crossed our choke on the way are forgiven: up to what was allowed.
+            let crossed = self.now.since(peer.choke_changed) < Duration::from_secs(10);
+            peer.choked_requests += 1;
+            if peer.choked_requests > CHOKED_REQUESTS_MAX && !crossed {
+                return Err(Misbehaved::RequestsWhileChoked);
+            }
+            if peer.fast {
+                peer.send(Message::Reject(range), self.out);
+            }
+            return Ok(());
+        }
+        match peer.upload.push(range) {
+            Ok(_) => Ok(()),
+            Err(()) => Err(Misbehaved::RequestFlood),
+        }
+    }
+
+    fn cancel(&mut self, range: RawBlock) -> Result<(), Misbehaved> {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        let found = match peer.upload.cancel(range) {
+            Cancelled::Ready(buf) => {
+                self.bufs.put(buf);
+                true
+            }
+            Cancelled::Queued | Cancelled::Loading => true,
+            Cancelled::Unknown => false,
+        };
+        if found && peer.fast {
+            // BEP 6: a cancelled request is still answered.
+            peer.send(Message::Reject(range), self.out);
+        }
+        Ok(())
+    }
+
+    fn rejected(&mut self, range: RawBlock) -> Result<(), Misbehaved> {
+        let block = self
+            .swarm
+            .geometry
+            .block(range)
+            .ok_or(Misbehaved::BlockOutOfRange)?;
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        if peer.requests.reject(block) {
+            // A piece that it rejects while choked is no longer allowed fast.
+            if peer.chokes_us {
+                peer.fast_for_us.retain(|piece| *piece != block.piece);
+            }
+            self.swarm.assembly.release(block);
+            self.swarm.disown(self.key, block.piece);
+        }
+        Ok(())
+    }
+
+    fn allowed_fast(&mut self, raw: u32) -> Result<(), Misbehaved> {
+        let piece = self.piece(raw)?;
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        if peer.fast_for_us.len() < ALLOWED_FAST_MAX && !peer.fast_for_us.contains(&piece) {
+            peer.fast_for_us.push(piece);
+        }
+        Ok(())
+    }
+
+    fn extended(&mut self, payload: &[u8]) -> Result<(), Misbehaved> {
+        let hello = ExtendedHandshake::parse(payload).map_err(|_| Misbehaved::ExtendedHandshake)?;
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        if let Some(reqq) = hello.reqq {
+            peer.requests.set_reqq(reqq);
+        }
+        if let (false, Some(port)) = (peer.dialled, hello.port) {
+            peer.listens = Some(port);
+        }
+        if let Some(client) = hello.client.filter(|client| !client.is_empty()) {
+            peer.client = client;
+        }
+        peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        Ok(())
+    }
+
+    /// The request for a block that will not be used is answered.
+    fn settle(&mut self, block: Block) {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return;
+        };
+        peer.heard = self.now;
+        peer.down.add(u64::from(block.len));
+        if peer.requests.complete(block, self.now) == Arrival::Asked {
+            self.swarm.assembly.release(block);
+        }
+        self.swarm.downloaded += u64::from(block.len);
+        self.swarm.wasted += u64::from(block.len);
+    }
+
+    /// A block is here, whole.
+    fn block(&mut self, block: Block, buf: B) {
+        let swarm = &mut *self.swarm;
+        let Some(peer) = swarm.peers.get_mut(self.key) else {
+            self.bufs.put(buf);
+            return;
+        };
+        peer.heard = self.now;
+        peer.down.add(u64::from(block.len));
+        swarm.downloaded += u64::from(block.len);
+        let arrival = peer.requests.complete(block, self.now);
+        let askers = swarm.assembly.asked(block);
+        let others = askers > u8::from(arrival == Arrival::Asked);
+        match swarm.assembly.place(block, buf, self.key, self.now) {
+            Placed::Unwanted(buf) => {
+                swarm.wasted += u64::from(block.len);
+                self.bufs.put(buf);
+                return;
+            }
+            Placed::Kept => swarm.spill_if_large(block.piece, self.out),
+            Placed::Last => swarm.close_piece(block.piece, self.out),
+        }
+        if others {
+            swarm.cancel_at_others(block, self.key, self.out);
+        }
+    }
+}

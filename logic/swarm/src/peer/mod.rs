@@ -1,0 +1,164 @@
+//! One peer of the swarm: what it has, what each side told the other, what is under way between them.
+//!
+//! `inbound` hears it, `outbound` speaks to it, [`Requests`] holds what it owes us and [`Upload`] what
+//! we owe it.
+
+mod inbound;
+mod outbound;
+pub(crate) mod requests;
+pub(crate) mod upload;
+
+use std::net::SocketAddr;
+
+use torr_base::{Bitfield, Instant, PeerId, PieceIndex};
+use torr_wire::Message;
+
+pub use inbound::PeerCx;
+pub(crate) use requests::Requests;
+pub(crate) use upload::Upload;
+
+use crate::action::{Action, ConnKey, Outbox};
+use crate::rates::Rate;
+
+/// What the node knows of a peer when its handshake is through.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPeer {
+    pub conn: ConnKey,
+    pub addr: SocketAddr,
+    /// We dialled it, so that `addr` is where it listens.
+    pub dialled: bool,
+    pub id: PeerId,
+    /// Both sides speak the fast extension (BEP 6).
+    pub fast: bool,
+    /// Both sides speak the extension protocol (BEP 10).
+    pub extended: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer<B> {
+    pub(crate) conn: ConnKey,
+    pub(crate) addr: SocketAddr,
+    pub(crate) dialled: bool,
+    pub(crate) id: PeerId,
+    pub(crate) fast: bool,
+    pub(crate) extended: bool,
+
+    pub(crate) have: Bitfield,
+    /// It has everything, and is counted as a seed in the availability instead of piece by piece.
+    pub(crate) seed: bool,
+    /// A message that tells what it has may only come first (BEP 3, BEP 6).
+    pub(crate) spoke: bool,
+    /// It will never download (BEP 21).
+    pub(crate) upload_only: bool,
+    /// Pieces that it has and we want.
+    pub(crate) interesting: u32,
+    pub(crate) chokes_us: bool,
+    pub(crate) interested_in_us: bool,
+    /// Pieces that we may ask for while choked (BEP 6).
+    pub(crate) fast_for_us: Vec<PieceIndex>,
+    /// Where it listens, as its extension handshake says.
+    pub(crate) listens: Option<u16>,
+    pub(crate) client: String,
+
+    pub(crate) choked_by_us: bool,
+    pub(crate) interesting_told: bool,
+    /// Pieces that it may ask for while choked (BEP 6).
+    pub(crate) fast_for_it: Vec<PieceIndex>,
+    /// Our pieces up to here in the log of haves were told.
+    pub(crate) haves_told: usize,
+
+    pub(crate) requests: Requests,
+    /// The piece it is asked for just now.
+    pub(crate) current: Option<PieceIndex>,
+    pub(crate) upload: Upload<B>,
+    /// Control messages that wait to be written.
+    pub(crate) out: Vec<u8>,
+    /// The node was told that there is something to write.
+    pub(crate) woken: bool,
+
+    pub(crate) down: Rate,
+    pub(crate) up: Rate,
+    pub(crate) heard: Instant,
+    pub(crate) spoken: Instant,
+    /// When we last changed whether it is choked.
+    pub(crate) choke_changed: Instant,
+    /// Since when it keeps us choked while we want something.
+    pub(crate) wanting_since: Option<Instant>,
+    /// Requests since `choked_minute` that came while choked (BEP 6).
+    pub(crate) choked_requests: u32,
+    pub(crate) choked_minute: Instant,
+    pub(crate) haves_heard: u32,
+    /// Pieces that passed with blocks of this peer.
+    pub(crate) good_pieces: u32,
+}
+
+impl<B> Peer<B> {
+    pub(crate) fn new(new: NewPeer, pieces: u32, haves_told: usize, now: Instant) -> Self {
+        Self {
+            conn: new.conn,
+            addr: new.addr,
+            dialled: new.dialled,
+            id: new.id,
+            fast: new.fast,
+            extended: new.extended,
+            have: Bitfield::new(pieces),
+            seed: false,
+            spoke: false,
+            upload_only: false,
+            interesting: 0,
+            chokes_us: true,
+            interested_in_us: false,
+            fast_for_us: Vec::new(),
+            listens: new.dialled.then_some(new.addr.port()),
+            client: torr_wire::client_name(&new.id),
+            choked_by_us: true,
+            interesting_told: false,
+            fast_for_it: Vec::new(),
+            haves_told,
+            requests: Requests::new(now),
+            current: None,
+            upload: Upload::new(),
+            out: Vec::new(),
+            woken: false,
+            down: Rate::new(now),
+            up: Rate::new(now),
+            heard: now,
+            spoken: now,
+            choke_changed: now,
+            wanting_since: None,
+            choked_requests: 0,
+            choked_minute: now,
+            haves_heard: 0,
+            good_pieces: 0,
+        }
+    }
+
+    /// Queues a control message and wakes the node once.
+    pub(crate) fn send(&mut self, message: Message<'_>, out: &mut Outbox<B>) {
+        message.write_to(&mut self.out);
+        self.wake(out);
+    }
+
+    pub(crate) fn wake(&mut self, out: &mut Outbox<B>) {
+        if !self.woken {
+            self.woken = true;
+            out.push(Action::Wake { conn: self.conn });
+        }
+    }
+
+    /// Whether a request for the piece may go out now.
+    pub(crate) fn may_ask(&self, piece: PieceIndex) -> bool {
+        !self.chokes_us || self.fast_for_us.contains(&piece)
+    }
+
+    /// Whether it can be asked for anything at all.
+    pub(crate) fn can_be_asked(&self) -> bool {
+        self.interesting > 0 && (!self.chokes_us || !self.fast_for_us.is_empty())
+    }
+
+    /// Where it can be dialled.
+    pub(crate) fn listen_addr(&self) -> Option<SocketAddr> {
+        self.listens
+            .map(|port| SocketAddr::new(self.addr.ip(), port))
+    }
+}

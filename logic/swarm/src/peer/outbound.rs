@@ -1,0 +1,216 @@
+//! What is said to a peer: the greeting, chokes, interest, haves, and blocks.
+
+use torr_base::{Instant, PieceIndex, RawBlock};
+use torr_store::{BufSource, DiskTask};
+use torr_wire::{ExtendedHandshake, Message, allowed_fast_set, piece_header};
+
+use crate::action::{Outbox, PeerKey};
+use crate::peer::Peer;
+use crate::peer::upload::REQUESTS_MAX;
+use crate::swarm::{Job, Swarm};
+
+/// How many pieces a peer may ask for while choked (BEP 6), and how few pieces it must have for that.
+const ALLOWED_FAST: usize = 10;
+/// BEP 10: the id under which a side's own handshake goes.
+const EXTENDED_HANDSHAKE: u8 = 0;
+/// Blocks in memory for a peer whose rate is not known.
+const WINDOW_MIN: usize = 4;
+/// Buffers that uploads leave for what comes in.
+const RESERVE_IDLE: usize = 8;
+
+impl<B> Swarm<B> {
+    /// The first words: extension handshake, what we have, allowed fast pieces.
+    pub(crate) fn greet(&mut self, key: PeerKey, out: &mut Outbox<B>) {
+        let complete = self.is_complete();
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if peer.extended {
+            let port = self.config.listen_port;
+            let hello = ExtendedHandshake {
+                port: (port > 0).then_some(port),
+                client: Some(self.config.client.clone()),
+                your_ip: Some(peer.addr.ip()),
+                reqq: Some(REQUESTS_MAX as u32),
+                upload_only: complete.then_some(true),
+                ..ExtendedHandshake::default()
+            };
+            let payload = hello.encode();
+            let message = Message::Extended {
+                id: EXTENDED_HANDSHAKE,
+                payload: &payload,
+            };
+            peer.send(message, out);
+        }
+        if self.have.is_empty() {
+            if peer.fast {
+                peer.send(Message::HaveNone, out);
+            }
+        } else if peer.fast && self.have.is_full() {
+            peer.send(Message::HaveAll, out);
+        } else {
+            peer.send(Message::Bitfield(&self.have.to_bytes()), out);
+        }
+        if peer.fast && self.config.upload {
+            let pieces = self.geometry.piece_count();
+            let set = allowed_fast_set(peer.addr.ip(), &self.info_hash, pieces, ALLOWED_FAST);
+            for piece in &set {
+                if self.have.get(*piece) {
+                    peer.send(Message::AllowedFast(piece.get()), out);
+                }
+            }
+            peer.fast_for_it = set;
+        }
+    }
+
+    pub(crate) fn choke(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if peer.choked_by_us {
+            return;
+        }
+        peer.choked_by_us = true;
+        peer.choke_changed = now;
+        peer.choked_requests = 0;
+        peer.send(Message::Choke, out);
+        let mut dropped = Vec::new();
+        let Peer {
+            upload,
+            fast_for_it,
+            fast,
+            ..
+        } = &mut *peer;
+        let keep = |range: RawBlock| *fast && fast_for_it.contains(&PieceIndex::new(range.piece));
+        upload.retain(keep, |range| dropped.push(range), |buf| bufs.put(buf));
+        if peer.fast {
+            // BEP 6: every request is answered, by its block or by a reject.
+            for range in dropped {
+                peer.send(Message::Reject(range), out);
+            }
+        }
+    }
+
+    pub(crate) fn unchoke(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if peer.choked_by_us {
+            peer.choked_by_us = false;
+            peer.choke_changed = now;
+            peer.send(Message::Unchoke, out);
+        }
+    }
+
+    /// Tells the peer whether we are interested, if that changed.
+    pub(crate) fn tell_interest(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let interested = peer.interesting > 0 && self.left > 0;
+        if interested != peer.interesting_told {
+            peer.interesting_told = interested;
+            let message = if interested {
+                Message::Interested
+            } else {
+                Message::NotInterested
+            };
+            peer.send(message, out);
+        }
+        peer.wanting_since = match peer.wanting_since {
+            _ if !interested || !peer.chokes_us => None,
+            None => Some(now),
+            since => since,
+        };
+    }
+
+    /// Asks the disk for the next blocks that the peer shall get.
+    pub(crate) fn load_next(
+        &mut self,
+        key: PeerKey,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        // While downloading, half of the memory is left to what comes in.
+        let reserve = if self.left > 0 {
+            bufs.total() / 2
+        } else {
+            RESERVE_IDLE.min(bufs.total() / 4)
+        };
+        loop {
+            let Some(peer) = self.peers.get_mut(key) else {
+                return;
+            };
+            let window = peer.up.per_second() / 2 / u64::from(torr_base::BLOCK_LEN);
+            let window = usize::try_from(window)
+                .unwrap_or(usize::MAX)
+                .max(WINDOW_MIN);
+            let in_memory = peer.upload.loading() + peer.upload.ready();
+            if in_memory >= window || !peer.upload.wants_load() || bufs.free() <= reserve {
+                return;
+            }
+            let Some(buf) = bufs.take() else { return };
+            let Some(range) = peer.upload.next_load() else {
+                bufs.put(buf);
+                return;
+            };
+            self.job(Job::Load { peer: key }, DiskTask::Load { range, buf }, out);
+        }
+    }
+
+    /// A block got out, and its buffer is back in the pool: the next one may be loaded.
+    pub fn handle_sent(&mut self, key: PeerKey, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
+        self.load_next(key, bufs, out);
+    }
+
+    /// Whether a block is ready to be written to the peer.
+    #[must_use]
+    pub fn has_block_for(&self, key: PeerKey) -> bool {
+        self.peers
+            .get(key)
+            .is_some_and(|peer| peer.upload.ready() > 0)
+    }
+
+    /// Appends what is to be written to the peer now to `control`. A block, if one is due and
+    /// `may_upload`, is written after it: its header stands at the end of `control` already, and the
+    /// first `len` bytes of the buffer are its payload. The caller gives the buffer back to the pool.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        may_upload: bool,
+        control: &mut Vec<u8>,
+    ) -> Option<(RawBlock, B)> {
+        let peer = self.peers.get_mut(key)?;
+        peer.woken = false;
+        let before = control.len();
+        control.append(&mut peer.out);
+        for piece in self.have_log.iter().skip(peer.haves_told) {
+            // Who has the piece need not know that we have it too (BEP 3 leaves it open).
+            if !peer.have.get(*piece) {
+                Message::Have(piece.get()).write_to(control);
+            }
+        }
+        peer.haves_told = self.have_log.len();
+        let ready = if may_upload {
+            peer.upload.next_ready()
+        } else {
+            None
+        };
+        if let Some((range, _)) = &ready {
+            control.extend_from_slice(&piece_header(*range));
+            peer.up.add(u64::from(range.len));
+            self.uploaded += u64::from(range.len);
+        }
+        if control.len() > before {
+            peer.spoken = now;
+        }
+        ready
+    }
+}

@@ -1,0 +1,272 @@
+//! The blocks that one peer was asked for, and how many it should be asked for at a time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use torr_base::{BLOCK_LEN, Block, Instant};
+
+/// Requests never fall below this while a peer is worth asking at all.
+const DEPTH_MIN: u32 = 4;
+/// What a fresh peer is asked for before anything about it is known.
+const DEPTH_START: u32 = 8;
+/// No more than this many at one peer, whatever it allows: 32 MiB on the way.
+const DEPTH_MAX: u32 = 2_000;
+/// What a peer that names no `reqq` (BEP 10) is taken to allow; the field's usual limit.
+const REQQ_DEFAULT: u32 = 250;
+/// How much work a peer should have beyond what its line delays, so that it never runs dry between
+/// two of our turns.
+const AHEAD: Duration = Duration::from_millis(1_000);
+/// Blocks that may still come after a cancel, time-out or choke; the oldest is forgotten.
+const LATE_MAX: usize = 2 * DEPTH_MAX as usize;
+/// BEP 3 clients give up on a peer that sends nothing for a minute: it is snubbing us.
+pub(crate) const SNUB_AFTER: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    block: Block,
+    at: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Requests {
+    asked: VecDeque<Request>,
+    late: VecDeque<Block>,
+    depth: u32,
+    reqq: u32,
+    /// Doubles the depth each round trip until the rate no longer follows.
+    slow_start: bool,
+    rate_before: u64,
+    /// The shortest time from a request to its block: the line's round trip.
+    latency: Option<Duration>,
+    /// When a block last came, or the first request of an idle peer went out.
+    moved: Instant,
+    pub(crate) snubbed: bool,
+}
+
+/// What a block that arrives is to its peer's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Asked,
+    /// Asked once, then cancelled, timed out or dropped by a choke.
+    Late,
+    NeverAsked,
+}
+
+impl Requests {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            asked: VecDeque::new(),
+            late: VecDeque::new(),
+            depth: DEPTH_START,
+            reqq: REQQ_DEFAULT,
+            slow_start: true,
+            rate_before: 0,
+            latency: None,
+            moved: now,
+            snubbed: false,
+        }
+    }
+
+    /// How many blocks it is asked for.
+    pub(crate) fn len(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// How many it should be asked for.
+    pub(crate) fn depth(&self) -> usize {
+        if self.snubbed {
+            1
+        } else {
+            self.depth.min(self.reqq) as usize
+        }
+    }
+
+    /// Room that is worth a turn of asking: a quarter of the depth, so that requests go out in batches.
+    pub(crate) fn wants_refill(&self) -> bool {
+        self.asked.len() <= self.depth() * 3 / 4
+    }
+
+    pub(crate) fn reqq(&self) -> u32 {
+        self.reqq.max(DEPTH_START)
+    }
+
+    /// What the peer said in its extension handshake (BEP 10).
+    pub(crate) fn set_reqq(&mut self, reqq: u32) {
+        self.reqq = reqq.clamp(1, DEPTH_MAX);
+    }
+
+    pub(crate) fn push(&mut self, block: Block, now: Instant) {
+        if self.asked.is_empty() {
+            self.moved = now;
+        }
+        self.asked.push_back(Request { block, at: now });
+    }
+
+    pub(crate) fn contains(&self, block: Block) -> bool {
+        self.asked.iter().any(|request| request.block == block)
+    }
+
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        self.asked.iter().map(|request| request.block)
+    }
+
+    /// What a block that begins to arrive is; nothing changes.
+    pub(crate) fn arrival(&self, block: Block) -> Arrival {
+        if self.contains(block) {
+            Arrival::Asked
+        } else if self.late.contains(&block) {
+            Arrival::Late
+        } else {
+            Arrival::NeverAsked
+        }
+    }
+
+    /// A block has come. A full pipe grows by one with each block while in slow start, which doubles
+    /// it every round trip.
+    pub(crate) fn complete(&mut self, block: Block, now: Instant) -> Arrival {
+        self.moved = now;
+        self.snubbed = false;
+        if let Some(place) = self.asked.iter().position(|request| request.block == block) {
+            if let Some(request) = self.asked.remove(place) {
+                let took = now.since(request.at);
+                self.latency = Some(self.latency.map_or(took, |least| least.min(took)));
+            }
+            if self.slow_start {
+                self.depth = (self.depth + 1).min(DEPTH_MAX);
+            }
+            return Arrival::Asked;
+        }
+        match self.late.iter().position(|late| *late == block) {
+            Some(place) => {
+                self.late.remove(place);
+                Arrival::Late
+            }
+            None => Arrival::NeverAsked,
+        }
+    }
+
+    /// Takes a request back; the block may still come, and then it is late, not a lie.
+    pub(crate) fn cancel(&mut self, block: Block) -> bool {
+        let Some(place) = self.asked.iter().position(|request| request.block == block) else {
+            return false;
+        };
+        self.asked.remove(place);
+        self.remember_late(block);
+        true
+    }
+
+    /// The peer says that it will not send it (BEP 6): it must not come any more.
+    pub(crate) fn reject(&mut self, block: Block) -> bool {
+        if let Some(place) = self.asked.iter().position(|request| request.block == block) {
+            self.asked.remove(place);
+            return true;
+        }
+        if let Some(place) = self.late.iter().position(|late| *late == block) {
+            self.late.remove(place);
+        }
+        false
+    }
+
+    /// Takes all requests back, oldest first.
+    pub(crate) fn cancel_all(&mut self, mut each: impl FnMut(Block)) {
+        while let Some(request) = self.asked.pop_front() {
+            self.remember_late(request.block);
+            each(request.block);
+        }
+    }
+
+    /// The pipe starts anew: after a choke, what was measured no longer holds.
+    pub(crate) fn restart(&mut self) {
+        self.depth = self.depth.clamp(DEPTH_MIN, DEPTH_START);
+        self.slow_start = true;
+        self.rate_before = 0;
+    }
+
+    /// Once a measuring slot: sets the depth by what was measured, in bytes a second.
+    pub(crate) fn adapt(&mut self, rate: u64, latest: u64) {
+        if self.slow_start {
+            // Ends when another half second of growth brought less than a tenth more.
+            let grew = latest > self.rate_before + self.rate_before / 10;
+            if latest > 0 && self.rate_before > 0 && !grew {
+                self.slow_start = false;
+            }
+            self.rate_before = latest;
+        }
+        if !self.slow_start {
+            let span = AHEAD + self.latency.unwrap_or_default() * 2;
+            let bytes = u128::from(rate.max(latest)) * span.as_nanos() / 1_000_000_000;
+            let blocks = bytes / u128::from(BLOCK_LEN);
+            let blocks = u32::try_from(blocks).unwrap_or(DEPTH_MAX);
+            self.depth = blocks.clamp(DEPTH_MIN, DEPTH_MAX);
+        }
+    }
+
+    /// Whether blocks are owed and none came for a minute.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        !self.asked.is_empty() && now.since(self.moved) >= SNUB_AFTER
+    }
+
+    fn remember_late(&mut self, block: Block) {
+        if self.late.len() == LATE_MAX {
+            self.late.pop_front();
+        }
+        self.late.push_back(block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use torr_base::PieceIndex;
+
+    fn block(index: u32) -> Block {
+        Block {
+            piece: PieceIndex::new(0),
+            index,
+            len: BLOCK_LEN,
+        }
+    }
+
+    #[test]
+    fn late_is_not_unasked() {
+        let mut r = Requests::new(Instant::ZERO);
+        r.push(block(0), Instant::ZERO);
+        r.push(block(1), Instant::ZERO);
+        assert!(r.cancel(block(0)));
+        assert_eq!(r.arrival(block(0)), Arrival::Late);
+        assert_eq!(r.complete(block(0), Instant::ZERO), Arrival::Late);
+        assert_eq!(r.complete(block(0), Instant::ZERO), Arrival::NeverAsked);
+        assert!(r.reject(block(1)));
+        assert_eq!(r.arrival(block(1)), Arrival::NeverAsked);
+    }
+
+    #[test]
+    fn a_long_fat_line_gets_a_deep_queue() {
+        let mut r = Requests::new(Instant::ZERO);
+        r.set_reqq(5_000);
+        let mut now = Instant::ZERO;
+        // 100 ms of round trip and 1 Gbit/s: 763 blocks are on the way at any time.
+        for _ in 0..40 {
+            while r.len() < r.depth() {
+                let next = r.len() as u32;
+                r.push(block(next), now);
+            }
+            now = now + Duration::from_millis(100);
+            let came: Vec<_> = r.blocks().take(763).collect();
+            came.iter()
+                .for_each(|b| assert_eq!(r.complete(*b, now), Arrival::Asked));
+            let rate = came.len() as u64 * u64::from(BLOCK_LEN) * 10;
+            r.adapt(rate, rate);
+        }
+        assert!(r.depth() > 763, "{}", r.depth());
+    }
+
+    #[test]
+    fn a_slow_peer_is_not_asked_for_minutes_of_work() {
+        let mut r = Requests::new(Instant::ZERO);
+        for _ in 0..10 {
+            r.adapt(10_000, 10_000);
+        }
+        assert_eq!(r.depth(), DEPTH_MIN as usize);
+    }
+}

@@ -1,0 +1,572 @@
+//! The swarm itself: its state, its commands, and where each input goes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng, Slab};
+use torr_store::{BufSource, DiskTask, JobId};
+
+use crate::action::{
+    Action, CloseReason, Incompatible, Misbehaved, Notice, Outbox, PeerKey, PeerMark,
+};
+use crate::assembly::{Assembly, Stage};
+use crate::blame::Blame;
+use crate::choker::Choker;
+use crate::dialer::{Dialer, Parted};
+use crate::peer::{NewPeer, Peer, PeerCx};
+use crate::picker::Picker;
+
+/// Pieces longer than this are spilled as they come in: 8 MiB.
+const SPILL_PIECE_LEN: u32 = 8 << 20;
+/// Blocks of such a piece that are written together: 1 MiB.
+const SPILL_BLOCKS: u32 = 64;
+
+/// What a swarm is told once.
+#[derive(Clone, Debug)]
+pub struct SwarmConfig {
+    pub peer_id: PeerId,
+    /// Told to peers (BEP 10); 0 for none.
+    pub listen_port: u16,
+    /// Name and version, told to peers (BEP 10).
+    pub client: String,
+    pub upload: bool,
+    pub sequential: bool,
+    /// Connections of this torrent, accepted ones included.
+    pub peers_max: usize,
+    /// Connections up to which the swarm dials on its own.
+    pub dial_until: usize,
+    /// Blocks that unfinished pieces may hold; what is beyond goes to the disk unverified.
+    pub assembly_blocks: usize,
+}
+
+/// What is known of a torrent when its swarm starts.
+#[derive(Clone, Debug)]
+pub struct SwarmInit {
+    pub info_hash: InfoHash,
+    pub geometry: Geometry,
+    /// Verified and on disk.
+    pub have: Bitfield,
+    /// Blocks of unfinished pieces that an earlier run left on the disk.
+    pub partial: Vec<(PieceIndex, Vec<u32>)>,
+    pub wanted: Bitfield,
+    /// To be fetched before all others.
+    pub high: Vec<PieceIndex>,
+    /// The pieces of each file, in torrent order; empty for files without bytes.
+    pub files: Vec<Range<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Active,
+    /// Flushing; no peers any more.
+    Stopping,
+    Stopped,
+    /// The disk said no.
+    Failed,
+}
+
+/// What an answer of the disk is awaited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    Commit,
+    Load { peer: PeerKey },
+    Spill,
+    Verify,
+    Sync,
+    Close,
+}
+
+/// One torrent's swarm, as this node sees it.
+///
+/// - Inputs: `add_peer`, `peer` (a [`PeerCx`] that hears one peer), `handle_peer_closed`,
+///   `handle_dial_failed`, `handle_disk`, `handle_timeout`.
+/// - Commands: `add_candidate`, `set_wanted`, `stop`.
+/// - Pulls: `poll_transmit`.
+/// - Getters: `have`, `phase`, `stats`, `next_timeout` …
+///
+/// Every input may push [`Action`]s; they are to be carried out in order.
+#[derive(Debug)]
+pub struct Swarm<B> {
+    pub(crate) config: SwarmConfig,
+    pub(crate) info_hash: InfoHash,
+    pub(crate) geometry: Geometry,
+    pub(crate) phase: Phase,
+
+    pub(crate) have: Bitfield,
+    /// Pieces verified in this run, in order: what peers are to be told.
+    pub(crate) have_log: Vec<PieceIndex>,
+    pub(crate) wanted: Bitfield,
+    /// Pieces wanted and not had.
+    pub(crate) left: u32,
+    pub(crate) files: Vec<Range<u32>>,
+    /// Pieces of each file that are not had.
+    pub(crate) file_left: Vec<u32>,
+
+    pub(crate) peers: Slab<Peer<B>, PeerMark>,
+    pub(crate) picker: Picker,
+    pub(crate) assembly: Assembly<B>,
+    pub(crate) choker: Choker,
+    pub(crate) dialer: Dialer,
+    pub(crate) blame: Blame,
+
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) next_job: u64,
+
+    /// Payload bytes of this run.
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    /// Of those downloaded: what nobody needed, or was wrong.
+    pub(crate) wasted: u64,
+    pub(crate) ticked: Instant,
+}
+
+impl<B> Swarm<B> {
+    #[must_use]
+    pub fn new(config: SwarmConfig, init: SwarmInit, rng: &Rng, now: Instant) -> Self {
+        let pieces = init.geometry.piece_count();
+        assert_eq!(
+            init.have.len(),
+            pieces,
+            "the disk speaks of another torrent"
+        );
+        assert_eq!(
+            init.wanted.len(),
+            pieces,
+            "the selection is of another torrent"
+        );
+        let mut swarm = Self {
+            config,
+            info_hash: init.info_hash,
+            geometry: init.geometry,
+            phase: Phase::Active,
+            have: init.have,
+            have_log: Vec::new(),
+            wanted: Bitfield::new(pieces),
+            left: 0,
+            file_left: Vec::new(),
+            files: init.files,
+            peers: Slab::new(),
+            picker: Picker::new(pieces, rng),
+            assembly: Assembly::new(init.geometry),
+            choker: Choker::new(now, rng.fork("choker", 0)),
+            dialer: Dialer::new(rng.fork("dialer", 0)),
+            blame: Blame::default(),
+            jobs: BTreeMap::new(),
+            next_job: 0,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            ticked: now,
+        };
+        for piece in init.high {
+            swarm.picker.availability.set_high(piece, true);
+        }
+        for (piece, blocks) in init.partial {
+            let open = swarm.assembly.is_open(piece) || swarm.have.get(piece);
+            if init.geometry.piece(piece.get()).is_some() && !open {
+                swarm.assembly.open_partial(piece, &blocks, now);
+            }
+        }
+        swarm.apply_wanted(&init.wanted);
+        let missing = |range: &Range<u32>| {
+            let pieces = range.clone().map(PieceIndex::new);
+            pieces.filter(|piece| !swarm.have.get(*piece)).count() as u32
+        };
+        swarm.file_left = swarm.files.iter().map(missing).collect();
+        swarm
+    }
+
+    /// What has to be said or done at once when the torrent starts.
+    pub fn start(&mut self, out: &mut Outbox<B>) {
+        let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
+        for piece in pieces {
+            self.verify_if_on_disk(piece, out);
+        }
+        if self.left == 0 {
+            self.complete(out);
+        }
+    }
+
+    // ---- peers
+
+    /// Whether a connection with that peer would be of use.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, addr: SocketAddr, id: PeerId) -> Result<(), CloseReason> {
+        if self.phase != Phase::Active {
+            return Err(CloseReason::Local);
+        }
+        if id == self.config.peer_id {
+            return Err(CloseReason::Incompatible(Incompatible::OwnId));
+        }
+        if self.blame.is_banned(addr.ip(), id) {
+            return Err(CloseReason::Incompatible(Incompatible::Banned));
+        }
+        if self
+            .peers
+            .values()
+            .any(|peer| peer.id == id || peer.addr == addr)
+        {
+            return Err(CloseReason::Duplicate);
+        }
+        if self.peers.len() >= self.config.peers_max {
+            return Err(CloseReason::Local);
+        }
+        Ok(())
+    }
+
+    /// Whether anybody at that address would be spoken to at all.
+    #[must_use]
+    pub fn is_banned(&self, ip: IpAddr) -> bool {
+        self.blame.is_banned_address(ip)
+    }
+
+    /// A handshake is through. The peer must have been admitted by [`Self::admits`].
+    pub fn add_peer(&mut self, now: Instant, new: NewPeer, out: &mut Outbox<B>) -> PeerKey {
+        debug_assert!(self.admits(new.addr, new.id).is_ok());
+        if new.dialled {
+            self.dialer.connected(new.addr, now);
+        }
+        let pieces = self.geometry.piece_count();
+        let key = self
+            .peers
+            .insert(Peer::new(new, pieces, self.have_log.len(), now));
+        self.greet(key, out);
+        key
+    }
+
+    /// The peer, to hear what it said.
+    pub fn peer<'a>(
+        &'a mut self,
+        now: Instant,
+        key: PeerKey,
+        bufs: &'a mut dyn BufSource<B>,
+        out: &'a mut Outbox<B>,
+    ) -> PeerCx<'a, B> {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.heard = now;
+        }
+        PeerCx {
+            swarm: self,
+            key,
+            now,
+            bufs,
+            out,
+            fault: None,
+            starved: false,
+        }
+    }
+
+    /// The connection is gone, for whatever reason.
+    pub fn handle_peer_closed(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        why: CloseReason,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        self.release_requests(key);
+        let Some(mut peer) = self.peers.remove(key) else {
+            return;
+        };
+        peer.upload.retain(|_| false, |_| {}, |buf| bufs.put(buf));
+        if peer.seed {
+            self.picker.availability.sub_seed();
+        } else {
+            self.picker.availability.sub_all(&peer.have);
+        }
+        self.blame.remember(key, peer.addr, peer.id);
+        let how = match why {
+            CloseReason::Misbehaved(Misbehaved::BadBlock) => Parted::Never,
+            CloseReason::Misbehaved(_) => Parted::Misbehaved,
+            CloseReason::Incompatible(Incompatible::OwnId | Incompatible::Banned) => Parted::Never,
+            CloseReason::Incompatible(_) => Parted::Failed,
+            CloseReason::Redundant
+            | CloseReason::Duplicate
+            | CloseReason::Idle(_)
+            | CloseReason::Local
+            | CloseReason::Transport => Parted::Left,
+        };
+        if let Some(addr) = peer
+            .dialled
+            .then_some(peer.addr)
+            .or_else(|| peer.listen_addr())
+        {
+            if !peer.dialled && how != Parted::Never {
+                self.dialer.add(addr, now);
+            }
+            self.dialer.parted(addr, how, now);
+        }
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            self.fill_requests(now, key, out);
+        }
+    }
+
+    /// A dialled connection ended before it became a peer.
+    pub fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr, why: CloseReason) {
+        let how = match why {
+            CloseReason::Incompatible(Incompatible::OwnId | Incompatible::Banned) => Parted::Never,
+            CloseReason::Duplicate | CloseReason::Local => Parted::Left,
+            CloseReason::Misbehaved(_)
+            | CloseReason::Incompatible(_)
+            | CloseReason::Redundant
+            | CloseReason::Idle(_)
+            | CloseReason::Transport => Parted::Failed,
+        };
+        self.dialer.parted(addr, how, now);
+    }
+
+    /// A tracker, the user or a friend names an address.
+    pub fn add_candidate(&mut self, now: Instant, addr: SocketAddr) {
+        if !self.blame.is_banned_address(addr.ip()) {
+            self.dialer.add(addr, now);
+        }
+    }
+
+    /// Ends the connection with a peer from our side.
+    pub(crate) fn part(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        why: CloseReason,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        if let Some(conn) = self.peers.get(key).map(|peer| peer.conn) {
+            self.handle_peer_closed(now, key, why, bufs, out);
+            out.push(Action::Close { conn, why });
+        }
+    }
+
+    /// A peer says what it has, in its first message.
+    pub(crate) fn set_peer_have(&mut self, key: PeerKey, have: Bitfield) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        debug_assert!(peer.have.is_empty() && !peer.seed);
+        peer.seed = have.is_full();
+        if peer.seed {
+            self.picker.availability.add_seed();
+        } else {
+            self.picker.availability.add_all(&have);
+        }
+        peer.have = have;
+        peer.interesting = count_wanted(&self.wanted, &self.have, &peer.have);
+    }
+
+    /// Its last `have` made it complete: it counts as one seed instead of piece by piece.
+    pub(crate) fn peer_became_seed(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.seed = true;
+        self.picker.availability.sub_all(&peer.have);
+        self.picker.availability.add_seed();
+    }
+
+    // ---- pieces
+
+    /// Whether the piece is still to be fetched.
+    pub(crate) fn wants(&self, piece: PieceIndex) -> bool {
+        self.wanted.get(piece) && !self.have.get(piece)
+    }
+
+    /// Which pieces are to be fetched from now on.
+    pub fn set_wanted(&mut self, now: Instant, wanted: &Bitfield, out: &mut Outbox<B>) {
+        let was_complete = self.left == 0;
+        self.apply_wanted(wanted);
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.interesting = count_wanted(&self.wanted, &self.have, &peer.have);
+            }
+            self.tell_interest(now, key, out);
+            self.fill_requests(now, key, out);
+        }
+        if self.left == 0 && !was_complete {
+            self.complete(out);
+        }
+    }
+
+    fn apply_wanted(&mut self, wanted: &Bitfield) {
+        self.wanted = wanted.clone();
+        self.left = wanted.iter_and_not(&self.have).count() as u32;
+        for piece in self.geometry.pieces() {
+            if self.wants(piece) && !self.assembly.is_open(piece) {
+                self.picker.availability.insert(piece);
+            } else {
+                self.picker.availability.remove(piece);
+            }
+        }
+    }
+
+    /// The last block of a piece is here: to the disk with it.
+    pub(crate) fn close_piece(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
+        let digests = self.blame.is_suspect(piece);
+        match self.assembly.commit(piece, digests) {
+            Some(commit) => {
+                self.job(
+                    Job::Commit,
+                    DiskTask::Commit {
+                        pieces: vec![commit],
+                    },
+                    out,
+                );
+            }
+            None => {
+                self.spill(piece, out);
+                self.verify_if_on_disk(piece, out);
+            }
+        }
+    }
+
+    pub(crate) fn verify_if_on_disk(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
+        if !self.assembly.is_on_disk(piece) {
+            return;
+        }
+        if let Some(open) = self.assembly.get_mut(piece)
+            && open.stage == Stage::Filling
+        {
+            open.stage = Stage::Closing;
+            let digests = self.blame.is_suspect(piece);
+            self.job(Job::Verify, DiskTask::Verify { piece, digests }, out);
+        }
+    }
+
+    /// Writes what is in memory of an unfinished piece.
+    pub(crate) fn spill(&mut self, piece: PieceIndex, out: &mut Outbox<B>) -> bool {
+        let blocks = self.assembly.spill(piece);
+        let any = !blocks.is_empty();
+        if any {
+            self.job(Job::Spill, DiskTask::Spill { blocks }, out);
+        }
+        any
+    }
+
+    pub(crate) fn spill_if_large(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
+        let large = self.geometry.piece_len_max() > SPILL_PIECE_LEN;
+        if large
+            && self
+                .assembly
+                .get(piece)
+                .is_some_and(|open| open.here() >= SPILL_BLOCKS)
+        {
+            self.spill(piece, out);
+        }
+    }
+
+    /// No buffer is free and no job will bring one back: writes the unfinished piece that holds most.
+    /// False where nothing can be spilled.
+    pub fn spill_largest(&mut self, out: &mut Outbox<B>) -> bool {
+        let filling = self
+            .assembly
+            .iter()
+            .filter(|(_, open)| open.stage == Stage::Filling);
+        let largest = filling
+            .max_by_key(|(_, open)| open.here())
+            .map(|(piece, _)| piece);
+        largest.is_some_and(|piece| self.spill(piece, out))
+    }
+
+    /// Hands a job to the disk.
+    pub(crate) fn job(&mut self, job: Job, task: DiskTask<B>, out: &mut Outbox<B>) {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        self.jobs.insert(id, job);
+        out.push(Action::Disk { job: id, task });
+    }
+
+    /// Everything wanted is here: says so, and has it made durable.
+    pub(crate) fn complete(&mut self, out: &mut Outbox<B>) {
+        out.push(Action::Tell(Notice::Complete));
+        self.job(Job::Sync, DiskTask::Sync, out);
+    }
+
+    // ---- the end
+
+    /// Stops: no more peers, unfinished pieces to the disk, then the storage is let go of. The notice
+    /// [`Notice::Stopped`] comes when all is answered.
+    pub fn stop(&mut self, now: Instant, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
+        if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
+            return;
+        }
+        let failed = self.phase == Phase::Failed;
+        self.phase = Phase::Stopping;
+        self.part_all(now, bufs, out);
+        let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
+        if !failed {
+            for piece in pieces {
+                self.spill(piece, out);
+            }
+        }
+        self.close_if_idle(out);
+    }
+
+    pub(crate) fn part_all(
+        &mut self,
+        now: Instant,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            self.part(now, key, CloseReason::Local, bufs, out);
+        }
+    }
+
+    /// The last job before the storage is let go of.
+    pub(crate) fn close_if_idle(&mut self, out: &mut Outbox<B>) {
+        if self.phase == Phase::Stopping && self.jobs.is_empty() {
+            self.job(Job::Close, DiskTask::Close, out);
+        }
+    }
+
+    // ---- getters
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    #[must_use]
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Everything wanted is verified.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether blocks are asked for.
+    #[must_use]
+    pub fn is_downloading(&self) -> bool {
+        self.phase == Phase::Active && self.left > 0
+    }
+
+    pub(crate) fn may_upload(&self) -> bool {
+        self.config.upload && self.phase == Phase::Active
+    }
+
+    /// Whether an answer is due that brings buffers back.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Blocks of unfinished pieces in memory.
+    #[must_use]
+    pub fn blocks_here(&self) -> usize {
+        self.assembly.here()
+    }
+}
+
+fn count_wanted(wanted: &Bitfield, have: &Bitfield, theirs: &Bitfield) -> u32 {
+    let new = theirs.iter_and_not(have);
+    new.filter(|piece| wanted.get(*piece)).count() as u32
+}

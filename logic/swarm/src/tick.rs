@@ -1,0 +1,156 @@
+//! What time brings: rates, snubs, keep-alives, chokes, dials.
+
+use std::time::Duration;
+
+use torr_base::Instant;
+use torr_store::BufSource;
+use torr_wire::Message;
+
+use crate::action::{Action, CloseReason, Idle, Outbox, PeerKey};
+use crate::assembly::Stage;
+use crate::swarm::{Phase, Swarm};
+
+/// How often [`Swarm::handle_timeout`] wants to be called.
+const TICK: Duration = Duration::from_millis(100);
+/// BEP 3: keep-alives go out after two minutes of silence; a little sooner, so that they arrive in time.
+const KEEP_ALIVE: Duration = Duration::from_secs(110);
+/// … and whoever is silent for longer than that and then some is gone.
+const SILENT: Duration = Duration::from_secs(150);
+/// A peer that keeps us choked so long while others wait for its place is let go.
+const NEVER_UNCHOKES: Duration = Duration::from_secs(600);
+/// Blocks of a piece that nobody adds to any more are written to the disk, to free their memory.
+const STALLED: Duration = Duration::from_secs(30);
+/// Dials begun in one tick; 30 a second.
+const DIALS_PER_TICK: usize = 3;
+
+impl<B> Swarm<B> {
+    /// Does what is due. To be called at [`Self::next_timeout`], and no more than every tick.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        if self.phase != Phase::Active || now < self.ticked + TICK {
+            return;
+        }
+        self.ticked = now;
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            self.tick_peer(now, key, bufs, out);
+        }
+        self.choke_round(now, bufs, out);
+        self.spill_stalled(now, out);
+        self.dial(now, out);
+    }
+
+    /// When [`Self::handle_timeout`] should be called next; `None` while only an input can change
+    /// anything.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if self.phase != Phase::Active {
+            return None;
+        }
+        let tick = self.ticked + TICK;
+        if !self.peers.is_empty() {
+            return Some(tick);
+        }
+        if self.wants_dials() {
+            self.dialer.next_due().map(|due| due.max(tick))
+        } else {
+            None
+        }
+    }
+
+    fn tick_peer(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let complete = self.is_complete();
+        let full = self.peers.len() >= self.config.dial_until && self.dialer.idle() > 0;
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if let Some(why) = parting(peer, now, complete, full) {
+            self.part(now, key, why, bufs, out);
+            return;
+        }
+        peer.up.tick(now);
+        if peer.down.tick(now) {
+            peer.requests
+                .adapt(peer.down.per_second(), peer.down.latest());
+        }
+        if now.since(peer.spoken) >= KEEP_ALIVE {
+            peer.send(Message::KeepAlive, out);
+            peer.spoken = now;
+        }
+        if peer.requests.is_overdue(now) {
+            peer.requests.snubbed = true;
+            self.release_requests(key);
+            self.fill_all(now, out);
+        } else {
+            self.fill_requests(now, key, out);
+        }
+        self.load_next(key, bufs, out);
+    }
+
+    fn spill_stalled(&mut self, now: Instant, out: &mut Outbox<B>) {
+        let stalled = self.assembly.iter().filter(|(_, open)| {
+            let filling = open.stage == Stage::Filling && open.here() > 0;
+            filling && now.since(open.touched) >= STALLED
+        });
+        let pieces: Vec<_> = stalled.map(|(piece, _)| piece).collect();
+        for piece in pieces {
+            self.spill(piece, out);
+        }
+    }
+
+    fn wants_dials(&self) -> bool {
+        self.peers.len() + self.dialer.dialling() < self.config.dial_until
+    }
+
+    fn dial(&mut self, now: Instant, out: &mut Outbox<B>) {
+        for _ in 0..DIALS_PER_TICK {
+            if !self.wants_dials() {
+                return;
+            }
+            let Some(addr) = self.dialer.next(now) else {
+                return;
+            };
+            out.push(Action::Dial { addr });
+        }
+    }
+
+    /// Reads again, loads again: buffers came back to the pool.
+    pub fn handle_bufs_free(&mut self, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
+        let waiting = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.upload.wants_load());
+        let keys: Vec<PeerKey> = waiting.map(|(key, _)| key).collect();
+        for key in keys {
+            self.load_next(key, bufs, out);
+        }
+    }
+}
+
+/// Why to let the peer go, if there is a reason.
+fn parting<B>(
+    peer: &crate::peer::Peer<B>,
+    now: Instant,
+    complete: bool,
+    full: bool,
+) -> Option<CloseReason> {
+    if now.since(peer.heard) >= SILENT {
+        return Some(CloseReason::Idle(Idle::Silent));
+    }
+    if complete && (peer.seed || peer.upload_only) {
+        return Some(CloseReason::Redundant);
+    }
+    let choked_for = peer.wanting_since.map(|since| now.since(since));
+    let useless = choked_for.is_some_and(|span| span >= NEVER_UNCHOKES);
+    (useless && full).then_some(CloseReason::Idle(Idle::NeverUnchokes))
+}

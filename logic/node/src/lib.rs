@@ -28,7 +28,8 @@ mod types;
 
 pub use node::{AddError, Node};
 pub use torr_swarm::{
-    CloseReason, ConnKey, Misbehaved, Notice, PeerKey, PeerStats, Phase, SwarmInit, SwarmStats,
+    CloseReason, ConnKey, FilePieces, Misbehaved, Notice, PeerKey, PeerStats, Phase, SwarmInit,
+    SwarmStats,
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{

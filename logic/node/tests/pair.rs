@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng};
-use torr_node::{Action, ConnKey, News, Node, NodeConfig, Notice, SwarmInit, TorrentInit};
+use torr_node::{
+    Action, ConnKey, FilePieces, News, Node, NodeConfig, Notice, SwarmInit, TorrentInit,
+};
 use torr_store::{
     BlockBuf, BlockPool, Committed, DiskDone, DiskJob, DiskResult, DiskTask, StorageId,
 };
@@ -107,7 +109,10 @@ impl Side {
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),
             high: Vec::new(),
-            files: vec![0..pieces],
+            files: vec![FilePieces {
+                file: 0,
+                pieces: 0..pieces,
+            }],
         };
         let init = TorrentInit {
             storage: StorageId(1),

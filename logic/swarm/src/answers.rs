@@ -179,22 +179,16 @@ impl<B> Swarm<B> {
 
     fn count_files(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
         // Files lie in order, so those that hold the piece are neighbours.
-        let first = self.files.partition_point(|range| range.end <= piece.get());
-        let pairs = self
+        let first = self
             .files
-            .iter()
-            .zip(&mut self.file_left)
-            .enumerate()
-            .skip(first);
-        for (file, (range, left)) in pairs {
-            if range.start > piece.get() {
-                break;
-            }
-            if range.contains(&piece.get()) && *left > 0 {
-                *left -= 1;
-                if *left == 0 {
-                    out.push(Action::Tell(Notice::FileDone { file }));
-                }
+            .partition_point(|file| file.pieces.end <= piece.get());
+        let lines = self.files.iter().zip(&mut self.file_left).skip(first);
+        for (file, left) in lines.take_while(|(file, _)| file.pieces.start <= piece.get()) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                out.push(Action::Tell(Notice::FileDone {
+                    file: file.file as usize,
+                }));
             }
         }
     }

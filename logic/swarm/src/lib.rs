@@ -29,6 +29,7 @@ mod assembly;
 mod blame;
 mod choker;
 mod dialer;
+mod init;
 mod invariants;
 mod peer;
 mod picker;
@@ -41,7 +42,8 @@ pub use action::{
     Action, CloseReason, ConnKey, ConnMark, Idle, Incompatible, Misbehaved, Notice, Outbox,
     PeerKey, PeerMark,
 };
+pub use init::{FilePieces, SwarmInit};
 pub use peer::{NewPeer, PeerCx};
 pub use rates::Rate;
 pub use stats::{PeerStats, SwarmStats};
-pub use swarm::{Phase, Swarm, SwarmConfig, SwarmInit};
+pub use swarm::{Phase, Swarm, SwarmConfig};

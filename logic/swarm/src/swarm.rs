@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 
 use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng, Slab};
 use torr_store::{BufSource, DiskTask, JobId};
@@ -14,6 +13,7 @@ use crate::assembly::{Assembly, Stage};
 use crate::blame::Blame;
 use crate::choker::Choker;
 use crate::dialer::{Dialer, Parted};
+use crate::init::{FilePieces, SwarmInit};
 use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
 
@@ -38,22 +38,6 @@ pub struct SwarmConfig {
     pub dial_until: usize,
     /// Blocks that unfinished pieces may hold; what is beyond goes to the disk unverified.
     pub assembly_blocks: usize,
-}
-
-/// What is known of a torrent when its swarm starts.
-#[derive(Clone, Debug)]
-pub struct SwarmInit {
-    pub info_hash: InfoHash,
-    pub geometry: Geometry,
-    /// Verified and on disk.
-    pub have: Bitfield,
-    /// Blocks of unfinished pieces that an earlier run left on the disk.
-    pub partial: Vec<(PieceIndex, Vec<u32>)>,
-    pub wanted: Bitfield,
-    /// To be fetched before all others.
-    pub high: Vec<PieceIndex>,
-    /// The pieces of each file, in torrent order; empty for files without bytes.
-    pub files: Vec<Range<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +83,7 @@ pub struct Swarm<B> {
     pub(crate) wanted: Bitfield,
     /// Pieces wanted and not had.
     pub(crate) left: u32,
-    pub(crate) files: Vec<Range<u32>>,
+    pub(crate) files: Vec<FilePieces>,
     /// Pieces of each file that are not had.
     pub(crate) file_left: Vec<u32>,
 
@@ -169,8 +153,8 @@ impl<B> Swarm<B> {
             }
         }
         swarm.apply_wanted(&init.wanted);
-        let missing = |range: &Range<u32>| {
-            let pieces = range.clone().map(PieceIndex::new);
+        let missing = |file: &FilePieces| {
+            let pieces = file.pieces.clone().map(PieceIndex::new);
             pieces.filter(|piece| !swarm.have.get(*piece)).count() as u32
         };
         swarm.file_left = swarm.files.iter().map(missing).collect();

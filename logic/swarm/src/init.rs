@@ -1,0 +1,63 @@
+//! What is known of a torrent when its swarm starts.
+
+use std::ops::Range;
+
+use torr_base::{Bitfield, Geometry, InfoHash, PieceIndex};
+use torr_metainfo::{FilePriorities, Info};
+
+#[derive(Clone, Debug)]
+pub struct SwarmInit {
+    pub info_hash: InfoHash,
+    pub geometry: Geometry,
+    /// Verified and on disk.
+    pub have: Bitfield,
+    /// Blocks of unfinished pieces that an earlier run left on the disk.
+    pub partial: Vec<(PieceIndex, Vec<u32>)>,
+    pub wanted: Bitfield,
+    /// To be fetched before all others.
+    pub high: Vec<PieceIndex>,
+    /// Files that hold bytes, in torrent order.
+    pub files: Vec<FilePieces>,
+}
+
+/// The pieces that hold a byte of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePieces {
+    /// Counted from 0, in torrent order, all files counted.
+    pub file: u32,
+    /// Not empty.
+    pub pieces: Range<u32>,
+}
+
+impl SwarmInit {
+    /// `have` and `partial` as the disk found them; priorities by file.
+    #[must_use]
+    pub fn new(
+        info: &Info,
+        priorities: &FilePriorities,
+        have: Bitfield,
+        partial: Vec<(PieceIndex, Vec<u32>)>,
+    ) -> Self {
+        let map = info.map();
+        let with_bytes = map.files().filter(|file| !map.is_pad(*file));
+        let files = with_bytes.filter_map(|file| {
+            let mut pieces = map.pieces_of(file).map(PieceIndex::get);
+            let first = pieces.next()?;
+            let last = pieces.next_back().unwrap_or(first);
+            let file = file.as_usize() as u32;
+            Some(FilePieces {
+                file,
+                pieces: first..last + 1,
+            })
+        });
+        Self {
+            info_hash: info.info_hash(),
+            geometry: info.geometry(),
+            have,
+            partial,
+            wanted: priorities.wanted_pieces(map),
+            high: priorities.high_pieces(map).iter().collect(),
+            files: files.collect(),
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! Two nodes joined by a pipe of bytes: one has everything, the other gets it.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -162,7 +162,7 @@ fn writer_sorts_and_keeps_the_last_of_equals() {
             l.dict(|_| {});
         });
         d.dict("aa", |d| {
-            d.int("z", 0).int("y", 0).int("z", 5);
+            d.int("z", 0).int("y", 0).int("z", 4).int("z", 5);
         });
         d.int("b", i64::MIN);
     });
@@ -173,6 +173,14 @@ fn writer_sorts_and_keeps_the_last_of_equals() {
         expected.escape_ascii().to_string()
     );
     assert!(read(&bytes, &Limits::DEFAULT).unwrap().keys_sorted);
+}
+
+#[test]
+fn equal_keys_in_a_row_are_one() {
+    let bytes = encode_dict(|d| {
+        d.int("a", 1).int("a", 2);
+    });
+    assert_eq!(bytes, b"d1:ai2ee");
 }
 
 #[test]

@@ -306,8 +306,9 @@ fn version(
     raw: &[u8],
     warnings: &mut Warnings,
 ) -> Result<Option<InfoHashV2>, MetainfoError> {
-    let [meta_version, file_tree, pieces] = dict.pick(["meta version", "file tree", "pieces"]);
-    let has_v1 = pieces.is_some();
+    let [meta_version, file_tree, pieces, length, file_list] =
+        dict.pick(["meta version", "file tree", "pieces", "length", "files"]);
+    let has_v1 = pieces.is_some() && (length.is_some() || file_list.is_some());
     match meta_version.map(Value::as_int) {
         Some(Some(2)) if has_v1 => Ok(Some(InfoHashV2(Sha256::digest(raw).into()))),
         Some(Some(2)) => Err(MetainfoError::V2Only),

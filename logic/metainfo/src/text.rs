@@ -9,6 +9,10 @@ pub(crate) const STAND_IN: char = '_';
 /// separators, marks that turn the direction of writing, and characters of no width.
 #[must_use]
 pub fn is_disruptive(c: char) -> bool {
+    // Nearly all names are of these, and a torrent may have a hundred million characters.
+    if matches!(c, ' '..='~') {
+        return false;
+    }
     c.is_control()
         || matches!(c,
             // Soft hyphen, grapheme joiner, Arabic letter mark, Mongolian vowel separator.

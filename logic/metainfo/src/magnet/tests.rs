@@ -15,7 +15,7 @@ fn all_parameters() {
     let text = format!(
         "magnet:?xt=urn:btih:{HEX}&dn=A+b%20%C3%A9%2B&tr=http%3A%2F%2Fa%2Fannounce%3Fk%3D1\
          &tr.1=udp://b:80&tr=udp://b:80&ws=http://c/d+e&x.pe=1.2.3.4:5&x.pe=[2001:2::1]:6\
-         &x.pe=host:7&x.pe=bad&x.pe=::1:5&so=4-6,0,2,5-9&xl=5&junk&xt=urn:ed2k:1"
+         &x.pe=host:7&x.pe=bad&x.pe=::1:5&so=4-6,0,2,5-8,9&xl=5&junk&xt=urn:ed2k:1"
     );
     let link = Magnet::parse(&text).unwrap();
     assert_eq!(link.info_hash, hash());

@@ -60,7 +60,8 @@ impl<'w> Urls<'w> {
 
     fn take(&mut self, value: Value<'_>) -> Option<String> {
         let Some(url) = value.as_str() else {
-            self.warnings.ignored(self.key, "a URL that is not UTF-8");
+            self.warnings
+                .ignored(self.key, "a URL that is no UTF-8 string");
             return None;
         };
         let url = url.trim();

@@ -106,6 +106,17 @@ fn equal_paths_are_numbered_in_order() {
         below(&["a.txt", "a.txt", "d/a.txt", "a.txt", ".x", ".x"]),
         ["a.txt", "a (2).txt", "d/a.txt", "a (3).txt", ".x", ".x (2)"]
     );
+    assert_eq!(
+        below(&["Mr. X", "Mr. X", "a.tar.gz", "a.tar.gz", "a.", "a."]),
+        [
+            "Mr. X",
+            "Mr. X (2)",
+            "a.tar.gz",
+            "a.tar (2).gz",
+            "a.",
+            "a (2)."
+        ]
+    );
     // A name that the torrent itself uses is not given away.
     assert_eq!(below(&["a", "a", "a (2)"]), ["a", "a (3)", "a (2)"]);
     assert_eq!(below(&["a", "a", "a (2)/b"]), ["a", "a (3)", "a (2)/b"]);

@@ -5,6 +5,7 @@
 //! - [`http`], [`http_reply`]: requests and replies over HTTP (BEP 3, 7, 23, 24, 31, 48).
 //! - [`udp`]: packets (BEP 15, BEP 41).
 //! - [`policy`]: which addresses a request may go to (server-side request forgery).
+//! - [`server`]: the other side, for private use and tests.
 //! - [`mask`], [`mask_text`], [`clean`]: what may be shown to people.
 //!
 //! Deliberately absent: sockets, name look-ups, TLS and clocks; `torr-net` has those.
@@ -16,6 +17,7 @@ pub mod http;
 pub mod http_reply;
 mod mask;
 pub mod policy;
+pub mod server;
 mod text;
 pub mod udp;
 mod url;

@@ -307,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv4_address_is_one_in_either_length() {
+        for bytes in [
+            b"d6:yourip4:\xc6\x12\x00\x01e".as_slice(),
+            b"d6:yourip16:\0\0\0\0\0\0\0\0\0\0\xff\xff\xc6\x12\x00\x01e",
+        ] {
+            let hello = ExtendedHandshake::parse(bytes).unwrap();
+            assert_eq!(hello.your_ip, Some([198, 18, 0, 1].into()));
+        }
+    }
+
+    #[test]
     fn rubbish_is_refused_and_trailing_bytes_are_not() {
         for bytes in [b"".as_slice(), b"le", b"i1e", b"d1:pi1e", b"d1:p"] {
             assert!(ExtendedHandshake::parse(bytes).is_err());

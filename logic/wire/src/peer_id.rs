@@ -176,8 +176,6 @@ fn dashed(name: &str, version: &[u8]) -> Option<String> {
         ok.then_some(part)
     };
     let (a, b, c) = (number()?, number()?, number()?);
-    // A third part of the right length could be chance, were it not for the dash.
-    parts.next()?;
     Some(format!("{name} {a}.{b}.{c}"))
 }
 
@@ -252,6 +250,7 @@ mod tests {
     fn others_by_their_first_bytes() {
         assert_eq!(name(b"-ZZ1234-"), "-ZZ1234-");
         assert_eq!(name(b"-TR\x1b[3m-"), "Transmission");
+        assert_eq!(name(b"-BC0A02-"), "BitComet");
         assert_eq!(name(b"\x00\x03BS\x1b\xff.."), r"\x00\x03BS\x1b\xff..");
         assert_eq!(name(b"M4-x-6--"), "M4-x-6--");
         assert_eq!(name(b"S5-8-----"), "S5-8----");

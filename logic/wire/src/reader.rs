@@ -31,7 +31,8 @@ use torr_base::RawBlock;
 use crate::{Limits, Message};
 
 /// How much of the next messages one `readv` may bring along with a block: a `piece` header (13 bytes)
-/// and a few `have`s. More would be copied twice, less would cost a system call for each header.
+/// and a few `have`s. More would be copied twice, less would cost a system call for each header: with
+/// eight `have`s between blocks, 64 bytes take two calls a block over loopback, and 256 or 4096 take one.
 const SPILL_LEN: usize = 256;
 
 /// What the reader calls as things come in.

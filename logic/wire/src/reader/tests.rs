@@ -191,6 +191,24 @@ fn a_buffer_taken_back_leaves_the_stream_in_step() {
 }
 
 #[test]
+fn a_block_finished_at_once_counts_what_was_missing() {
+    let mut reader = reader();
+    let mut sink = Sink {
+        buffers: 1,
+        ..Sink::default()
+    };
+    read(&mut reader, &piece_header(RAW), &mut sink);
+    read(&mut reader, &[9; 400], &mut sink);
+    let mut asked = 0;
+    let progress = reader.finish_block_with(|buf| asked += buf.map_or(0, |b| b.len()), &mut sink);
+    assert_eq!((progress, asked), (Ok(Progress::NeedMore), 1000));
+    assert_eq!(sink.blocks.len(), 1);
+    assert_eq!(reader.take_counts().payload, 1000);
+    let progress = reader.finish_block_with(|_| panic!("no block"), &mut sink);
+    assert_eq!(progress, Ok(Progress::NeedMore));
+}
+
+#[test]
 fn memory_follows_what_has_come_not_what_was_announced() {
     let mut reader = reader();
     let mut sink = Sink::default();

@@ -15,7 +15,8 @@ const SWEEP: Duration = Duration::from_millis(500);
 impl<B> Node<B> {
     /// Does what is due. To be called at [`Self::next_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.down.available(now) > 0 && self.up.available(now) > 0 {
+        // Whoever is held back by the other limit parks again.
+        if self.down.available(now) > 0 || self.up.available(now) > 0 {
             self.wake_throttled();
         }
         if now >= self.swept + SWEEP {

@@ -227,11 +227,16 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        if self.phase != Phase::Active {
-            return;
+        match self.phase {
+            Phase::Active => {
+                self.phase = Phase::Failed;
+                out.push(Action::Tell(Notice::Failed(error)));
+                self.part_all(now, bufs, out);
+            }
+            // The end goes on all the same, but nobody shall believe that everything was kept.
+            Phase::Stopping => out.push(Action::Tell(Notice::Failed(error))),
+            // The first reason is the one that counts.
+            Phase::Failed | Phase::Stopped => {}
         }
-        self.phase = Phase::Failed;
-        out.push(Action::Tell(Notice::Failed(error)));
-        self.part_all(now, bufs, out);
     }
 }

@@ -246,14 +246,22 @@ impl<B> Node<B> {
 
     /// The handshake is through: a peer of the swarm, if the swarm wants it.
     fn admit(&mut self, now: Instant, conn: ConnKey, torrent: TorrentKey, heard: Handshake) {
-        let Some(entry) = self.conns.get_mut(conn) else {
+        let Some(entry) = self.conns.get(conn) else {
             return;
         };
-        let Some(home) = self.torrents.get_mut(torrent) else {
+        let (remote, dialled) = (entry.remote, entry.dialled);
+        self.with_swarm(now, torrent, |swarm, bufs, out| {
+            swarm.settle_crossing(now, (remote, heard.peer_id), dialled, bufs, out);
+        });
+        let (Some(home), Some(entry)) = (self.torrents.get_mut(torrent), self.conns.get_mut(conn))
+        else {
             return;
         };
-        if let Err(why) = home.swarm.admits(entry.remote, heard.peer_id) {
+        if let Err(why) = home.swarm.admits(remote, heard.peer_id) {
             self.close(now, conn, why);
+            if why == CloseReason::Incompatible(Incompatible::OwnId) {
+                self.forget_own_address(now, remote.ip());
+            }
             return;
         }
         let common = heard.reserved.common(RESERVED);
@@ -275,6 +283,19 @@ impl<B> Node<B> {
         };
         self.half_open -= 1;
         self.settle(now, torrent);
+    }
+
+    /// We dialled ourselves, and the accepting end saw it first: the dialling end must learn it too, or
+    /// it would try again.
+    fn forget_own_address(&mut self, now: Instant, ip: IpAddr) {
+        let port = self.config.listen_port;
+        let ours = self.conns.iter().filter(|(_, conn)| {
+            conn.dialled && conn.is_half_open() && conn.remote == SocketAddr::new(ip, port)
+        });
+        let ours: Vec<_> = ours.map(|(key, _)| key).collect();
+        for conn in ours {
+            self.close(now, conn, CloseReason::Incompatible(Incompatible::OwnId));
+        }
     }
 
     /// What follows from a turn of the reader.

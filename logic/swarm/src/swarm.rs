@@ -201,6 +201,29 @@ impl<B> Swarm<B> {
         Ok(())
     }
 
+    /// Before a handshake's end: where both sides dialled each other at the same time, both keep the
+    /// connection that the greater peer id dialled. An earlier one makes way for it; if each side kept
+    /// its first, none might remain.
+    pub fn settle_crossing(
+        &mut self,
+        now: Instant,
+        (addr, id): (SocketAddr, PeerId),
+        dialled: bool,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        if dialled != (self.config.peer_id > id) {
+            return;
+        }
+        let crosses = |peer: &Peer<B>| {
+            peer.id == id && peer.dialled != dialled && peer.addr.ip() == addr.ip()
+        };
+        let rival = self.peers.iter().find(|(_, peer)| crosses(peer));
+        if let Some((key, _)) = rival {
+            self.part(now, key, CloseReason::Duplicate, bufs, out);
+        }
+    }
+
     /// Whether anybody at that address would be spoken to at all.
     #[must_use]
     pub fn is_banned(&self, ip: IpAddr) -> bool {
@@ -301,7 +324,13 @@ impl<B> Swarm<B> {
             | CloseReason::Idle(_)
             | CloseReason::Transport => Parted::Failed,
         };
-        self.dialer.parted(addr, how, now);
+        let connected = |peer: &Peer<B>| peer.listen_addr() == Some(addr);
+        if how != Parted::Never && self.peers.values().any(connected) {
+            // It dialled us meanwhile.
+            self.dialer.connected(addr, now);
+        } else {
+            self.dialer.parted(addr, how, now);
+        }
     }
 
     /// A tracker, the user or a friend names an address.

@@ -338,13 +338,20 @@ impl<B> PeerCx<'_, B> {
         if let Some(reqq) = hello.reqq {
             peer.requests.set_reqq(reqq);
         }
-        if let (false, Some(port)) = (peer.dialled, hello.port) {
-            peer.listens = Some(port);
-        }
+        let listens = match (peer.listens, hello.port) {
+            (None, Some(port)) => Some(port),
+            (Some(_), _) | (None, None) => None,
+        };
+        peer.listens = peer.listens.or(listens);
+        let listens = listens.and_then(|_| peer.listen_addr());
         if let Some(client) = hello.client.filter(|client| !client.is_empty()) {
             peer.client = client;
         }
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        if let Some(addr) = listens {
+            // It need not be dialled there.
+            self.swarm.dialer.connected(addr, self.now);
+        }
         Ok(())
     }
 

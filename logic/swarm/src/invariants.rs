@@ -23,7 +23,7 @@ impl<B> Swarm<B> {
                 !(self.have.get(piece) && (open || candidate)),
                 "{piece:?} is had and fetched"
             );
-            if self.wants(piece) {
+            if self.wants(piece) && self.phase != Phase::Stopped {
                 assert!(open || candidate, "{piece:?} is wanted and forgotten");
             }
         }

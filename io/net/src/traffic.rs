@@ -1,0 +1,134 @@
+//! Bytes between sockets and the node: no copy, no allocation, no await.
+
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use torr_node::ConnKey;
+
+use crate::host::Host;
+use crate::shard::Shard;
+
+/// Bytes that one connection may bring, and take, in one turn; then the others have theirs. Sixteen
+/// blocks make the requests that follow from them go out in one write.
+const READ_BUDGET: usize = 256 * 1024;
+const WRITE_BUDGET: usize = 256 * 1024;
+
+impl<H: Host> Shard<H> {
+    /// The socket of a connection is ready: reads, then writes. True if it has used up its budget.
+    pub(crate) fn pump(&mut self, key: ConnKey, readable: bool) -> bool {
+        self.turn(|shard, _| {
+            let more = readable && shard.read(key);
+            shard.wake(key);
+            more
+        })
+    }
+
+    /// Reads until the socket has no more, the node wants no more, or the budget is used up (true).
+    fn read(&mut self, key: ConnKey) -> bool {
+        let mut left = READ_BUDGET;
+        while left > 0 {
+            let Some(socket) = self
+                .conns
+                .get_mut(key)
+                .and_then(|conn| conn.socket.as_ref())
+            else {
+                return false;
+            };
+            let bufs = self.node.read_bufs(self.now, key);
+            let room = bufs[0].len() + bufs[1].len();
+            if room == 0 {
+                return false;
+            }
+            match socket.try_read_vectored(&mut bufs.map(IoSliceMut::new)) {
+                Ok(0) => {
+                    self.lost(key);
+                    return false;
+                }
+                Ok(n) => {
+                    if n < room {
+                        // It is empty. To be told so by another call would cost as much as this one.
+                        clear(socket, Interest::READABLE);
+                    }
+                    left = left.saturating_sub(n);
+                    self.node.handle_read(self.now, key, n);
+                    self.perform();
+                    if n < room {
+                        return false;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.lost(key);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Looks after a connection that may have become ready: parsing that waited for a buffer goes on,
+    /// and what there is to write is written.
+    pub(crate) fn attend(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        conn.woken = false;
+        if conn.socket.is_none() {
+            return;
+        }
+        self.node.resume(self.now, key);
+        let waits = self.write(key);
+        let reads = self.node.wants_read(self.now, key);
+        if let Some(conn) = self.conns.get_mut(key)
+            && (conn.reads, conn.writes) != (reads, waits)
+        {
+            (conn.reads, conn.writes) = (reads, waits);
+            conn.rouse();
+        }
+    }
+
+    /// Writes until there is nothing to write, or the socket takes no more, or the budget is used up
+    /// (true: the rest waits for the socket).
+    fn write(&mut self, key: ConnKey) -> bool {
+        let mut left = WRITE_BUDGET;
+        while left > 0 {
+            let Some(socket) = self
+                .conns
+                .get_mut(key)
+                .and_then(|conn| conn.socket.as_ref())
+            else {
+                return false;
+            };
+            let bufs = self.node.write_bufs(self.now, key);
+            let len = bufs[0].len() + bufs[1].len();
+            if len == 0 {
+                return false;
+            }
+            match socket.try_write_vectored(&bufs.map(IoSlice::new)) {
+                Ok(n) => {
+                    if n < len {
+                        clear(socket, Interest::WRITABLE);
+                        left = 0;
+                    }
+                    left = left.saturating_sub(n);
+                    self.node.handle_written(self.now, key, n);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.lost(key);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Tells the runtime that the socket is not ready, which it knows by itself only after a call that
+/// failed. Whatever arrives from here on makes it ready again.
+fn clear(socket: &TcpStream, interest: Interest) {
+    let _ = socket.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+}

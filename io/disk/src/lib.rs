@@ -1,1 +1,36 @@
+//! Worker threads that hash, write, read and check pieces, and keep the have-log.
+//!
+//! [`Disk`] serves the jobs of `torr-store`. What it guarantees (the numbers are those of the design):
+//!
+//! - G1: a piece is claimed after a crash only if it is on the disk: its record follows its bytes, and
+//!   a commit mark follows the sync of both.
+//! - G4: only what no mark covers is hashed again at the start.
+//! - G6: nothing outside the download folder is touched, whatever names, links or races there are.
+//! - G7: a file that torr did not make is taken over only if it is of this torrent, or blank.
+//! - G11: files are read, never mapped: one that shrinks is an error and no crash.
+//! - G13: a damaged have-log costs the damaged records, and says so.
+//!
+//! Deliberately absent: what to download, cache budgets, when to spill. Those are decided in `logic/`.
 
+mod answer;
+mod cache;
+mod check;
+mod commit;
+mod errno;
+mod hash;
+mod hook;
+mod log_file;
+mod open;
+mod plan;
+mod pool;
+mod root;
+mod settle;
+mod spec;
+mod state;
+mod storage;
+mod survey;
+mod tree;
+
+pub use hook::{Call, Hook};
+pub use pool::Disk;
+pub use spec::{DiskConfig, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};

@@ -206,6 +206,12 @@ impl LogImage {
         out
     }
 
+    /// Whether any name was recorded.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        !self.names.is_empty()
+    }
+
     /// The name that a file was given, `u32::MAX` for the top-level one; `None` if it was not recorded,
     /// or a part of it was lost.
     #[must_use]
@@ -253,7 +259,7 @@ impl LogImage {
             Record::Made { first, bits } | Record::Placed { first, bits } => {
                 within(*first, bits, self.header.files)
             }
-            Record::Stamp { file, .. } => *file < self.header.files,
+            Record::Stamp { file, .. } | Record::Gone { file } => *file < self.header.files,
             Record::Name(name) => {
                 (name.file < self.header.files || name.file == u32::MAX) && name.part < name.parts
             }
@@ -287,6 +293,12 @@ impl LogImage {
             Record::Intent { first, count } => self.intents.push((*first, *count)),
             Record::Made { first, bits } => merge(&mut self.made, *first, bits),
             Record::Placed { first, bits } => merge(&mut self.placed, *first, bits),
+            Record::Gone { file } => {
+                let (first, bit) = bits_of(*file);
+                for spans in [&mut self.made, &mut self.placed] {
+                    spans.entry(first).and_modify(|bits| clear(bits, &bit));
+                }
+            }
             Record::Stamp { file, stamp } => {
                 self.stamps.insert(*file, *stamp);
             }
@@ -301,9 +313,7 @@ impl LogImage {
         self.durable.clear(piece);
         let (start, bit) = bits_of(piece.get());
         for (_, _, bits) in self.recent.iter_mut().filter(|entry| entry.1 == start) {
-            for (byte, gone) in bits.iter_mut().zip(&bit) {
-                *byte &= !gone;
-            }
+            clear(bits, &bit);
         }
     }
 
@@ -337,5 +347,11 @@ fn merge<K: Ord>(spans: &mut BTreeMap<K, Bits>, key: K, bits: &Bits) {
 pub(super) fn or(to: &mut Bits, from: &Bits) {
     for (to, from) in to.iter_mut().zip(from) {
         *to |= from;
+    }
+}
+
+fn clear(bits: &mut Bits, gone: &Bits) {
+    for (byte, gone) in bits.iter_mut().zip(gone) {
+        *byte &= !gone;
     }
 }

@@ -104,6 +104,10 @@ pub enum Record {
         first: u32,
         bits: Bits,
     },
+    /// A file is no longer where it was: not made, not placed.
+    Gone {
+        file: u32,
+    },
     /// A file as we left it.
     Stamp {
         file: u32,
@@ -130,6 +134,7 @@ mod kind {
     pub(super) const STAMP: u8 = 12;
     pub(super) const NAME: u8 = 13;
     pub(super) const CLOSED: u8 = 14;
+    pub(super) const GONE: u8 = 15;
 }
 
 /// The first number that a record with that index in its bits has, and those bits with only it set.
@@ -284,6 +289,10 @@ impl Put<'_> {
                 kind::NAME
             }
             Record::Closed => kind::CLOSED,
+            Record::Gone { file } => {
+                self.u32(*file);
+                kind::GONE
+            }
         }
     }
 
@@ -370,6 +379,7 @@ impl Take<'_> {
                 text: self.array(),
             }),
             kind::CLOSED => Record::Closed,
+            kind::GONE => Record::Gone { file: self.u32() },
             _ => return None,
         })
     }

@@ -22,7 +22,7 @@ fn some_record(rng: &mut Rng, frame: u64, pieces: u32) -> Record {
     let piece = PieceIndex::new(index);
     let file = rng.below(1000) as u32;
     let (first, bits) = bits_of(file);
-    match rng.below(14) {
+    match rng.below(15) {
         0 => Record::Root {
             file_system: rng.next_u64(),
             inode: rng.next_u64(),
@@ -54,6 +54,7 @@ fn some_record(rng: &mut Rng, frame: u64, pieces: u32) -> Record {
             },
         },
         11 => Record::Closed,
+        12 => Record::Gone { file },
         _ => have(index),
     }
 }

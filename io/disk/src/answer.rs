@@ -1,0 +1,73 @@
+//! From a job to its answer.
+
+use torr_store::{
+    BlockBuf, CommitError, Committed, DiskResult, DiskTask, PieceCommit, StorageError,
+    StorageErrorKind, StorageOp,
+};
+
+use crate::errno::refused;
+use crate::storage::Storage;
+
+pub(crate) fn perform(storage: &Storage, task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
+    match task {
+        DiskTask::Commit { pieces } => DiskResult::Committed {
+            pieces: storage.commit(pieces),
+        },
+        DiskTask::Load { range, mut buf } => DiskResult::Loaded {
+            range,
+            result: storage.load(range, &mut buf),
+            buf,
+        },
+        DiskTask::Spill { blocks } => DiskResult::Spilled {
+            result: storage.spill(&blocks),
+            blocks,
+        },
+        DiskTask::Verify { piece, digests } => DiskResult::Verified(storage.verify(piece, digests)),
+        DiskTask::Sync => DiskResult::Synced(storage.mark()),
+        DiskTask::Close => DiskResult::Closed(storage.close()),
+    }
+}
+
+/// The answer to a job for a storage that is not open; a `Close` of one has nothing to do.
+pub(crate) fn not_open(task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
+    match task {
+        DiskTask::Commit { pieces } => DiskResult::Committed {
+            pieces: pieces.into_iter().map(unwritten).collect(),
+        },
+        DiskTask::Load { range, buf } => DiskResult::Loaded {
+            range,
+            buf,
+            result: Err(closed(StorageOp::Read)),
+        },
+        DiskTask::Spill { blocks } => DiskResult::Spilled {
+            blocks,
+            result: Err(closed(StorageOp::Write)),
+        },
+        DiskTask::Verify { piece, .. } => DiskResult::Verified(Committed {
+            piece,
+            blocks: Vec::new(),
+            result: Err(CommitError::Storage(closed(StorageOp::Check))),
+            digests: Vec::new(),
+        }),
+        DiskTask::Sync => DiskResult::Synced(Err(closed(StorageOp::Sync))),
+        DiskTask::Close => DiskResult::Closed(Ok(())),
+    }
+}
+
+fn unwritten(commit: PieceCommit<BlockBuf>) -> Committed<BlockBuf> {
+    Committed {
+        piece: commit.piece,
+        blocks: commit.blocks,
+        result: Err(CommitError::Storage(closed(StorageOp::Write))),
+        digests: Vec::new(),
+    }
+}
+
+fn closed(op: StorageOp) -> StorageError {
+    refused(
+        StorageErrorKind::Missing,
+        op,
+        "the torrent's files",
+        "they are not open",
+    )
+}

@@ -1,0 +1,151 @@
+//! Open files, least recently used closed first, so that no torrent needs more descriptors than the
+//! process may have.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use torr_store::StorageId;
+
+/// A file that somebody may be using while the cache has long forgotten it.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) fd: OwnedFd,
+    pub(crate) writable: bool,
+}
+
+/// A file of one storage. The parts file has [`PARTS`] for a number.
+type FileKey = (StorageId, u32);
+
+/// The number of the parts file, which no file of a torrent can have.
+pub(crate) const PARTS: u32 = u32::MAX;
+
+/// At most `max` open files, for all storages together.
+#[derive(Debug)]
+pub(crate) struct FileCache {
+    inner: Mutex<Inner>,
+    max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: BTreeMap<FileKey, (Arc<OpenFile>, u64)>,
+    by_age: BTreeMap<u64, FileKey>,
+    tick: u64,
+}
+
+impl FileCache {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            inner: Mutex::default(),
+            max: max.max(1),
+        }
+    }
+
+    /// The file, if it is open in a way that serves: for writing, if `write` is asked for.
+    pub(crate) fn get(&self, key: FileKey, write: bool) -> Option<Arc<OpenFile>> {
+        let mut inner = self.lock();
+        inner.tick += 1;
+        let tick = inner.tick;
+        let (file, used) = inner.open.get_mut(&key)?;
+        if write && !file.writable {
+            return None;
+        }
+        let (file, before) = (Arc::clone(file), std::mem::replace(used, tick));
+        inner.by_age.remove(&before);
+        inner.by_age.insert(tick, key);
+        Some(file)
+    }
+
+    /// Keeps a file that was just opened, in the place of one of the same key.
+    pub(crate) fn put(&self, key: FileKey, file: OpenFile) -> Arc<OpenFile> {
+        let file = Arc::new(file);
+        let mut closed = Vec::new();
+        let mut inner = self.lock();
+        inner.tick += 1;
+        let tick = inner.tick;
+        if let Some((old, used)) = inner.open.insert(key, (Arc::clone(&file), tick)) {
+            inner.by_age.remove(&used);
+            closed.push(old);
+        }
+        inner.by_age.insert(tick, key);
+        while inner.open.len() > self.max {
+            closed.extend(inner.evict());
+        }
+        // Closing a file may take the kernel a while.
+        drop(inner);
+        drop(closed);
+        file
+    }
+
+    /// Closes half of what is open: the process has no descriptors left.
+    pub(crate) fn relieve(&self) {
+        let mut inner = self.lock();
+        let goal = inner.open.len() / 2;
+        let mut closed = Vec::new();
+        while inner.open.len() > goal {
+            closed.extend(inner.evict());
+        }
+        drop(inner);
+    }
+
+    /// Closes all files of a storage.
+    pub(crate) fn close(&self, storage: StorageId) {
+        let mut inner = self.lock();
+        let keys = inner.open.range((storage, 0)..=(storage, u32::MAX));
+        let keys: Vec<FileKey> = keys.map(|(key, _)| *key).collect();
+        let mut closed = Vec::new();
+        for key in keys {
+            if let Some((file, used)) = inner.open.remove(&key) {
+                inner.by_age.remove(&used);
+                closed.push(file);
+            }
+        }
+        drop(inner);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under this lock can panic half-way, so a poisoned one is as good as any.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn evict(&mut self) -> Option<Arc<OpenFile>> {
+        let (_, key) = self.by_age.pop_first()?;
+        self.open.remove(&key).map(|(file, _)| file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(writable: bool) -> OpenFile {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        OpenFile { fd, writable }
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let cache = FileCache::new(3);
+        let key = |n| (StorageId(1), n);
+        for n in 0..3 {
+            cache.put(key(n), file(n != 1));
+        }
+        assert!(cache.get(key(0), true).is_some());
+        assert!(cache.get(key(1), true).is_none(), "it cannot be written");
+        cache.put(key(3), file(true));
+        assert!(cache.get(key(1), false).is_none());
+        for n in [0, 2, 3] {
+            assert!(cache.get(key(n), false).is_some(), "{n}");
+        }
+        cache.put((StorageId(2), 0), file(true));
+        cache.close(StorageId(1));
+        assert!(cache.get(key(3), false).is_none());
+        assert!(cache.get((StorageId(2), 0), false).is_some());
+        cache.relieve();
+        let inner = cache.lock();
+        assert_eq!((inner.open.len(), inner.by_age.len()), (0, 0));
+    }
+}

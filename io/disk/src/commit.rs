@@ -1,0 +1,247 @@
+//! The jobs of one storage: hash, write, record; read; spill and verify.
+
+use std::ops::Range;
+
+use torr_base::{BLOCK_LEN, PieceIndex, RawBlock};
+use torr_store::{
+    BITS, BlockBuf, CommitError, Committed, Digest, PieceCommit, Record, SpillBlock, StorageError,
+    StorageErrorKind, StorageOp, bits_of,
+};
+
+use crate::errno::refused;
+use crate::hash::{digest, hash_all};
+use crate::storage::{Storage, Touched};
+
+impl Storage {
+    /// Hashes all pieces, writes and records those that are right. All blocks come back.
+    pub(crate) fn commit(&self, pieces: Vec<PieceCommit<BlockBuf>>) -> Vec<Committed<BlockBuf>> {
+        let held = self.hold_back();
+        let results = self.hash_and_write(&pieces, held);
+        let answer = |(commit, result): (PieceCommit<BlockBuf>, Result<(), CommitError>)| {
+            let wanted = commit.digests || result == Err(CommitError::HashMismatch);
+            let digests = if wanted {
+                self.slices(commit.piece, &commit.blocks)
+                    .iter()
+                    .map(|block| digest(block))
+                    .collect()
+            } else {
+                Vec::new()
+            };
+            Committed {
+                piece: commit.piece,
+                blocks: commit.blocks,
+                result,
+                digests,
+            }
+        };
+        pieces.into_iter().zip(results).map(answer).collect()
+    }
+
+    fn hash_and_write(
+        &self,
+        pieces: &[PieceCommit<BlockBuf>],
+        held: Result<(), StorageError>,
+    ) -> Vec<Result<(), CommitError>> {
+        if let Err(error) = held {
+            let all = pieces.iter();
+            return all
+                .map(|_| Err(CommitError::Storage(error.clone())))
+                .collect();
+        }
+        let slices: Vec<Vec<&[u8]>> = pieces
+            .iter()
+            .map(|commit| self.slices(commit.piece, &commit.blocks))
+            .collect();
+        let hashes = hash_all(&slices);
+        let (mut records, mut touched) = (Vec::new(), Touched::default());
+        let mut results = Vec::with_capacity(pieces.len());
+        for ((commit, slices), hash) in pieces.iter().zip(&slices).zip(hashes) {
+            let piece = commit.piece;
+            let result = if hash != self.tree.plan.hash(piece) {
+                Err(CommitError::HashMismatch)
+            } else {
+                let range = self.tree.plan.piece_range(piece);
+                let written = self.write(range.clone(), slices, &mut touched);
+                written.map_err(CommitError::Storage).inspect(|()| {
+                    touched.bytes += range.end - range.start;
+                    add_piece(&mut records, piece);
+                })
+            };
+            results.push(result);
+        }
+        if !records.is_empty()
+            && let Err(error) = self.record(&records, touched)
+        {
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(CommitError::Storage(error.clone()));
+            }
+        }
+        results
+    }
+
+    fn write(
+        &self,
+        range: Range<u64>,
+        slices: &[&[u8]],
+        touched: &mut Touched,
+    ) -> Result<(), StorageError> {
+        self.make_files(range.clone())?;
+        touched.files.extend(self.tree.touched(range.clone()));
+        self.tree.write(range.start, slices)
+    }
+
+    /// The bytes of a piece in its blocks. A piece without all of its blocks is the caller's mistake: its
+    /// hash will not agree.
+    fn slices<'a>(&self, piece: PieceIndex, blocks: &'a [BlockBuf]) -> Vec<&'a [u8]> {
+        let geometry = self.tree.plan.geometry();
+        let sound = geometry.piece(piece.get()).is_some();
+        debug_assert!(sound && blocks.len() == geometry.block_count(piece) as usize);
+        let mut left = if sound { geometry.piece_len(piece) } else { 0 };
+        let mut out = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let len = left.min(BLOCK_LEN);
+            left -= len;
+            out.push(&block.as_ref()[..len as usize]);
+        }
+        out
+    }
+
+    /// Reads a range of a piece into the start of `buf`.
+    pub(crate) fn load(&self, range: RawBlock, buf: &mut BlockBuf) -> Result<(), StorageError> {
+        let geometry = self.tree.plan.geometry();
+        let whole = buf.as_mut();
+        let Some(piece) = geometry
+            .piece(range.piece)
+            .filter(|_| geometry.contains(range, whole.len() as u32))
+        else {
+            debug_assert!(false, "{range:?} is in no piece");
+            return Err(refused(
+                StorageErrorKind::Io,
+                StorageOp::Read,
+                "a piece",
+                format!("{range:?} is in no piece"),
+            ));
+        };
+        let start = geometry.piece_start(piece) + u64::from(range.offset);
+        self.tree.read(start, &mut whole[..range.len as usize])
+    }
+
+    /// Writes blocks that nobody has verified, and notes in the log where they are.
+    pub(crate) fn spill(&self, blocks: &[SpillBlock<BlockBuf>]) -> Result<(), StorageError> {
+        self.hold_back()?;
+        let (mut records, mut touched) = (Vec::new(), Touched::default());
+        for run in blocks.chunk_by(follows) {
+            let Some(first) = run.first() else { continue };
+            let start = self.tree.plan.geometry().piece_start(first.block.piece)
+                + u64::from(first.block.offset());
+            let slices: Vec<&[u8]> = run
+                .iter()
+                .map(|spill| &spill.buf.as_ref()[..spill.block.len as usize])
+                .collect();
+            let len: usize = slices.iter().map(|slice| slice.len()).sum();
+            self.write(start..start + len as u64, &slices, &mut touched)?;
+            run.iter().for_each(|spill| add_block(&mut records, spill));
+        }
+        self.record(&records, touched)
+    }
+
+    /// Hashes a piece whose blocks were all spilled; records it, or forgets its blocks.
+    pub(crate) fn verify(&self, piece: PieceIndex, digests: bool) -> Committed<BlockBuf> {
+        let (result, digests) = match self.hash_blocks(piece, digests) {
+            Ok((right, found)) => (self.record_verified(piece, right), found),
+            Err(error) => (Err(CommitError::Storage(error)), Vec::new()),
+        };
+        Committed {
+            piece,
+            blocks: Vec::new(),
+            result,
+            digests,
+        }
+    }
+
+    fn record_verified(&self, piece: PieceIndex, right: bool) -> Result<(), CommitError> {
+        let range = self.tree.plan.piece_range(piece);
+        let mut records = Vec::new();
+        let mut touched = Touched::default();
+        if right {
+            add_piece(&mut records, piece);
+            touched.files.extend(self.tree.touched(range.clone()));
+            touched.bytes = range.end - range.start;
+        } else {
+            records.push(Record::Unspilled { piece });
+        }
+        let recorded = self.record(&records, touched);
+        recorded.map_err(CommitError::Storage)?;
+        if right {
+            Ok(())
+        } else {
+            Err(CommitError::HashMismatch)
+        }
+    }
+
+    /// Whether a piece on disk is right, and the digests of its blocks if it is not or they are wanted.
+    fn hash_blocks(
+        &self,
+        piece: PieceIndex,
+        wanted: bool,
+    ) -> Result<(bool, Vec<Digest>), StorageError> {
+        let (geometry, mut buf) = (self.tree.plan.geometry(), Vec::new());
+        let hash = self.tree.hash_piece(piece, &mut buf)?;
+        let right = hash == self.tree.plan.hash(piece);
+        let mut digests = Vec::new();
+        // Read a second time: it is seldom wanted, and hashing all twice would cost every piece.
+        let blocks = if wanted || !right {
+            geometry.block_count(piece)
+        } else {
+            0
+        };
+        for index in 0..blocks {
+            let block = geometry.block_at(piece, index);
+            buf.resize(block.len as usize, 0);
+            let start = geometry.piece_start(piece) + u64::from(block.offset());
+            self.tree.read(start, &mut buf)?;
+            digests.push(digest(&buf));
+        }
+        Ok((right, digests))
+    }
+}
+
+fn follows(a: &SpillBlock<BlockBuf>, b: &SpillBlock<BlockBuf>) -> bool {
+    a.block.piece == b.block.piece && a.block.index + 1 == b.block.index
+}
+
+/// Adds a piece to the records, in one that is there already if it fits.
+pub(crate) fn add_piece(records: &mut Vec<Record>, piece: PieceIndex) {
+    let (start, bit) = bits_of(piece.get());
+    if let Some(Record::Have { first, bits }) = records.last_mut()
+        && *first == start
+    {
+        or(bits, &bit);
+        return;
+    }
+    records.push(Record::Have {
+        first: start,
+        bits: bit,
+    });
+}
+
+fn add_block(records: &mut Vec<Record>, spill: &SpillBlock<BlockBuf>) {
+    let (start, bit) = bits_of(spill.block.index);
+    if let Some(Record::Spilled { piece, first, bits }) = records.last_mut()
+        && (*piece, *first) == (spill.block.piece, start)
+    {
+        or(bits, &bit);
+        return;
+    }
+    records.push(Record::Spilled {
+        piece: spill.block.piece,
+        first: start,
+        bits: bit,
+    });
+}
+
+fn or(to: &mut [u8; BITS as usize / 8], from: &[u8; BITS as usize / 8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to |= from;
+    }
+}

@@ -1,0 +1,162 @@
+//! The state directory of one torrent in one download folder: its lock, its .torrent, its have-log.
+//!
+//! ```text
+//! STATE/torrents/<info-hash>-<which folder>/lock      flock, with the pid inside
+//!                                           torrent   the .torrent
+//!                                           log       the have-log
+//!                                           parts     see `tree`
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use torr_base::{InfoHash, hex};
+use torr_store::{StorageError, StorageErrorKind, StorageOp};
+
+use crate::errno::{Sys, failed, refused};
+use crate::hash::digest;
+use crate::hook::{Call, Hook};
+use crate::root::Root;
+use crate::tree::retry;
+
+/// Held for as long as the storage is open.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: OwnedFd,
+}
+
+const PRIVATE: Mode = Mode::from_bits_retain(0o600);
+const TORRENT_NAME: &str = "torrent";
+
+/// Where the state of a torrent is. `folder` is the download folder, with its links resolved as far as it
+/// exists; `name` another top-level name than the torrent's own, which makes it another download.
+pub(crate) fn state_path(
+    state: &Path,
+    info_hash: InfoHash,
+    folder: &Path,
+    name: Option<&str>,
+) -> PathBuf {
+    let mut key = folder.as_os_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(name.unwrap_or_default().as_bytes());
+    let which = digest(&key).0.to_be_bytes();
+    let name = format!("{info_hash}-{}", hex(&which));
+    state.join("torrents").join(name)
+}
+
+/// Makes that directory if needed, and locks it.
+///
+/// # Errors
+/// `Locked`, with the pid of the process that holds it.
+pub(crate) fn enter(path: &Path, hook: &Hook) -> Result<(Root, Lock), StorageError> {
+    let fresh = !path.exists();
+    let root = Root::create(path, hook.clone())?;
+    if fresh && let Some(parent) = path.parent() {
+        // So that a power cut does not take the directory with all that is in it.
+        let synced = Root::open(parent, hook.clone())?.sync_folder("");
+        synced.map_err(|errno| failed(StorageOp::Sync, &parent.to_string_lossy(), errno))?;
+    }
+    let lock = take_lock(&root)?;
+    Ok((root, lock))
+}
+
+fn take_lock(root: &Root) -> Result<Lock, StorageError> {
+    let show = root.show("lock");
+    let fail = |errno| failed(StorageOp::Lock, &show, errno);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = fs::openat(root.dir(), "lock", flags, PRIVATE).map_err(fail)?;
+    match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = [0; 16];
+            let len = rustix::io::pread(&file, &mut pid[..], 0).map_err(fail)?;
+            let pid = String::from_utf8_lossy(&pid[..len]);
+            let detail = match pid.trim() {
+                "" => "another torr is at work on it".to_owned(),
+                pid => format!("another torr (pid {pid}) is at work on it"),
+            };
+            return Err(refused(
+                StorageErrorKind::Locked,
+                StorageOp::Lock,
+                &root.show(""),
+                detail,
+            ));
+        }
+        Err(errno) => return Err(fail(errno)),
+    }
+    fs::ftruncate(&file, 0).map_err(fail)?;
+    write_all(&file, format!("{}\n", std::process::id()).as_bytes(), 0).map_err(fail)?;
+    Ok(Lock { _file: file })
+}
+
+/// Keeps the .torrent, unless it is there already.
+pub(crate) fn keep_torrent(root: &Root, bytes: &[u8]) -> Result<(), StorageError> {
+    let there = root.stat(TORRENT_NAME);
+    if bytes.is_empty()
+        || there.is_ok_and(|stat| stat.is_some_and(|s| s.st_size as usize == bytes.len()))
+    {
+        return Ok(());
+    }
+    replace(root, TORRENT_NAME, bytes).map(drop)
+}
+
+/// Puts a whole file in the place of whatever has that name; at every moment one of the two is there,
+/// whole. Its directory is not synced.
+pub(crate) fn replace(root: &Root, name: &str, bytes: &[u8]) -> Result<OwnedFd, StorageError> {
+    let fail = |errno| failed(StorageOp::Log, &root.show(name), errno);
+    let new = format!("{name}.new");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = fs::openat(root.dir(), new.as_str(), flags, PRIVATE).map_err(fail)?;
+    root.hook().ask(Call::LogWrite, name).map_err(fail)?;
+    write_all(&file, bytes, 0).map_err(fail)?;
+    root.hook().ask(Call::LogSync, name).map_err(fail)?;
+    fs::fdatasync(&file).map_err(fail)?;
+    fs::renameat(root.dir(), new.as_str(), root.dir(), name).map_err(fail)?;
+    Ok(file)
+}
+
+pub(crate) fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Sys<()> {
+    while !bytes.is_empty() {
+        match retry(|| rustix::io::pwrite(file, bytes, offset))? {
+            0 => return Err(Errno::IO),
+            done => {
+                bytes = &bytes[done..];
+                offset += done as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `path` made absolute, with the links in the part of it that exists resolved, so that one folder has
+/// one state whatever it is called by.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, StorageError> {
+    let fail = |error: std::io::Error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        failed(StorageOp::Open, &path.to_string_lossy(), errno)
+    };
+    let absolute = std::path::absolute(path).map_err(fail)?;
+    let mut there = absolute.as_path();
+    let mut rest = Vec::new();
+    loop {
+        match there.canonicalize() {
+            Ok(mut found) => {
+                found.extend(rest.iter().rev());
+                return Ok(found);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                match (there.parent(), there.file_name()) {
+                    (Some(parent), Some(name)) => {
+                        rest.push(name);
+                        there = parent;
+                    }
+                    _ => return Ok(absolute),
+                }
+            }
+            Err(error) => return Err(fail(error)),
+        }
+    }
+}

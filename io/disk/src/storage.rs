@@ -1,0 +1,309 @@
+//! One open torrent: its files and its have-log, and the rules that tie them together.
+//!
+//! - A piece's record is appended after its bytes were written, and in the same critical section the
+//!   files that it touched become dirty: whoever takes the dirty files and the length of the log in one
+//!   look knows that syncing those files makes everything in that length true (G1).
+//! - A commit mark is appended only after that sync came back without an error, and then the log is synced.
+//! - After a sync that failed nobody knows what is on the disk: no mark is ever set again by this
+//!   process, and whoever opens the storage next hashes what no mark covers.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs;
+use rustix::io::Errno;
+use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
+
+use crate::cache::PARTS;
+use crate::errno::{failed, refused};
+use crate::hook::Call;
+use crate::log_file::{LogFile, sync_log};
+use crate::plan::{Kind, file_of};
+use crate::root::Root;
+use crate::state::Lock;
+use crate::tree::{Place, Tree};
+
+/// More dirty files than this are synced by one `syncfs`: a sync each would take longer.
+const SYNC_EACH_MAX: usize = 16;
+
+/// When finished pieces are made durable, and how much may wait for it (G3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) mark_after: Duration,
+    pub(crate) mark_bytes: u64,
+    pub(crate) unmarked_bytes_max: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) tree: Tree,
+    /// `None` once closed.
+    lock: Mutex<Option<Lock>>,
+    ledger: Mutex<Ledger>,
+    /// One group commit at a time.
+    marking: Mutex<()>,
+    /// One file is made at a time.
+    creating: Mutex<()>,
+    /// The first sync that failed.
+    broken: OnceLock<StorageError>,
+    limits: Limits,
+}
+
+/// The log, and what has to be synced before its next mark.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) log: LogFile,
+    dirty: Dirty,
+}
+
+#[derive(Debug, Default)]
+struct Dirty {
+    files: BTreeSet<u32>,
+    /// Folders with new entries.
+    folders: BTreeSet<String>,
+    /// Bytes of pieces recorded since the last mark.
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+/// What a write is about to leave dirty.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) files: Vec<u32>,
+    pub(crate) folders: Vec<String>,
+    /// Bytes of finished pieces.
+    pub(crate) bytes: u64,
+}
+
+impl Storage {
+    pub(crate) fn new(tree: Tree, lock: Lock, log: LogFile, limits: Limits) -> Self {
+        Self {
+            tree,
+            lock: Mutex::new(Some(lock)),
+            ledger: Mutex::new(Ledger {
+                log,
+                dirty: Dirty::default(),
+            }),
+            marking: Mutex::new(()),
+            creating: Mutex::new(()),
+            broken: OnceLock::new(),
+            limits,
+        }
+    }
+
+    /// The state directory.
+    pub(crate) fn state(&self) -> &Root {
+        let state = self.tree.state.as_ref();
+        state.expect("a storage is made with its state directory")
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Appends records of what was just done, and notes what has to be synced before they are durable.
+    pub(crate) fn record(&self, records: &[Record], touched: Touched) -> Result<(), StorageError> {
+        let mut ledger = self.ledger();
+        ledger.log.append(self.state(), records)?;
+        ledger.dirty.add(touched);
+        Ok(())
+    }
+
+    /// When the next group commit is due; `None` while there is nothing for it.
+    pub(crate) fn mark_due(&self, now: Instant) -> Option<Instant> {
+        let dirty = &self.ledger().dirty;
+        let since = dirty.since?;
+        if self.broken.get().is_some() {
+            return None;
+        }
+        if dirty.bytes >= self.limits.mark_bytes {
+            return Some(now);
+        }
+        Some(since + self.limits.mark_after)
+    }
+
+    /// Waits for the disk where more has been recorded than a power cut may take (G3).
+    pub(crate) fn hold_back(&self) -> Result<(), StorageError> {
+        if let Some(error) = self.broken.get() {
+            return Err(error.clone());
+        }
+        if self.ledger().dirty.bytes < self.limits.unmarked_bytes_max {
+            return Ok(());
+        }
+        self.mark()
+    }
+
+    /// Group commit: makes everything recorded so far durable, and says so in the log.
+    pub(crate) fn mark(&self) -> Result<(), StorageError> {
+        let _one = lock(&self.marking);
+        if let Some(error) = self.broken.get() {
+            return Err(error.clone());
+        }
+        let (dirty, frames) = {
+            let mut ledger = self.ledger();
+            if ledger.dirty.since.is_none() {
+                return Ok(());
+            }
+            let frames = ledger.log.image().frames();
+            (std::mem::take(&mut ledger.dirty), frames)
+        };
+        let done = self.sync(&dirty).and_then(|()| self.append_mark(frames));
+        if let Err(error) = &done {
+            let first = self.broken.get_or_init(|| error.clone());
+            return Err(first.clone());
+        }
+        self.compact_if_long()
+    }
+
+    fn append_mark(&self, frames: u64) -> Result<(), StorageError> {
+        let log = {
+            let mut ledger = self.ledger();
+            let mark = Record::Mark { frames };
+            ledger.log.append(self.state(), &[mark])?;
+            ledger.log.handle()
+        };
+        log.map_or(Ok(()), |log| sync_log(&log, self.state()))
+    }
+
+    fn compact_if_long(&self) -> Result<(), StorageError> {
+        let mut ledger = self.ledger();
+        if !ledger.log.image().wants_compaction() {
+            return Ok(());
+        }
+        ledger.log.rewrite(self.state(), &[])
+    }
+
+    fn sync(&self, dirty: &Dirty) -> Result<(), StorageError> {
+        if dirty.files.contains(&PARTS) {
+            self.sync_file(PARTS)?;
+            let synced = self.state().sync_folder("");
+            synced.map_err(|errno| failed(StorageOp::Sync, &self.state().show(""), errno))?;
+        }
+        let fail = |name: &str, errno| failed(StorageOp::Sync, &self.tree.root.show(name), errno);
+        let many = dirty.files.len() + dirty.folders.len() > SYNC_EACH_MAX;
+        if many && self.tree.root.sync_all().map_err(|errno| fail("", errno))? {
+            return Ok(());
+        }
+        for file in dirty.files.iter().filter(|file| **file != PARTS) {
+            self.sync_file(*file)?;
+        }
+        for folder in &dirty.folders {
+            let synced = self.tree.root.sync_folder(folder);
+            synced.map_err(|errno| fail(folder, errno))?;
+        }
+        Ok(())
+    }
+
+    fn sync_file(&self, file: u32) -> Result<(), StorageError> {
+        let open = self.tree.file(file, false)?;
+        let asked = self
+            .tree
+            .root
+            .hook()
+            .ask_with(Call::Sync, || self.tree.name(file));
+        asked
+            .and_then(|()| fs::fdatasync(&open.fd))
+            .map_err(|errno| failed(StorageOp::Sync, &self.tree.show(file), errno))
+    }
+
+    /// Sees to it that no file of a range of the torrent is pending.
+    pub(crate) fn make_files(&self, range: std::ops::Range<u64>) -> Result<(), StorageError> {
+        for segment in self.tree.plan.segments(range) {
+            if self.tree.place(file_of(segment)) == Place::Pending {
+                self.make_file(file_of(segment))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file that must not exist (G7), and records that it is ours.
+    pub(crate) fn make_file(&self, file: u32) -> Result<(), StorageError> {
+        let _one = lock(&self.creating);
+        if self.tree.place(file) != Place::Pending {
+            return Ok(());
+        }
+        let name = self.tree.plan.name(file);
+        let show = || self.tree.show(file);
+        let executable = self.tree.plan.kind(file) == Kind::Executable;
+        let root = &self.tree.root;
+        let mut touched = Touched::default();
+        touched.files.push(file);
+        let fd = match root.create_file(&name, executable, &mut touched.folders) {
+            Err(Errno::EXIST) => {
+                return Err(refused(
+                    StorageErrorKind::Occupied,
+                    StorageOp::Create,
+                    &show(),
+                    "a file of that name has appeared, and torr did not make it",
+                ));
+            }
+            other => other.map_err(|errno| failed(StorageOp::Create, &show(), errno))?,
+        };
+        let (first, bits) = bits_of(file);
+        let records = [Record::Made { first, bits }, Record::Placed { first, bits }];
+        if let Err(error) = self.record(&records, touched) {
+            // Without its record it would be a stranger's file the next time.
+            let _ = root.remove_file(&name);
+            return Err(error);
+        }
+        self.tree.set_ours(file);
+        self.tree.keep(file, fd);
+        self.tree.set_place(file, Place::File);
+        Ok(())
+    }
+
+    /// Makes everything durable, says that we ended in good order, and lets go of files and lock.
+    pub(crate) fn close(&self) -> Result<(), StorageError> {
+        let done = self.mark().and_then(|()| {
+            let mut ledger = self.ledger();
+            if !ledger.log.in_session() || ledger.log.image().closed() {
+                return Ok(());
+            }
+            let mut records = self.stamps(&ledger);
+            records.push(Record::Closed);
+            ledger.log.append(self.state(), &records)?;
+            let log = ledger.log.handle();
+            log.map_or(Ok(()), |log| sync_log(&log, self.state()))
+        });
+        self.tree.close_files();
+        drop(lock(&self.lock).take());
+        done
+    }
+
+    /// How our files look now, for the next one to see whether somebody changed them since.
+    fn stamps(&self, ledger: &Ledger) -> Vec<Record> {
+        let mut out = Vec::new();
+        for file in self.tree.plan.files() {
+            if self.tree.plan.len(file) > 0 && ledger.log.image().placed(file) {
+                let stat = self.tree.root.stat(&self.tree.plan.name(file));
+                if let Ok(Some(stat)) = stat {
+                    let stamp = crate::survey::stamp_of(&stat);
+                    out.push(Record::Stamp { file, stamp });
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Ledger {
+    /// Something has to be synced before the next mark that no record was appended for.
+    pub(crate) fn note(&mut self, touched: Touched) {
+        self.dirty.add(touched);
+    }
+}
+
+impl Dirty {
+    fn add(&mut self, touched: Touched) {
+        self.files.extend(touched.files);
+        self.folders.extend(touched.folders);
+        self.bytes += touched.bytes;
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A worker that panicked under a lock did not get to its append: what is there is still true.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

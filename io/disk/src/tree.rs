@@ -1,0 +1,400 @@
+//! The files of one torrent as they are on disk: reading, writing and hashing by ranges of the torrent.
+//!
+//! - A file is opened when it is first needed and stays in the cache of the whole disk.
+//! - A file that is not wanted and not there is never made: its bytes that share a piece with a wanted
+//!   file lie in the *parts file* of the state directory, a sparse file in which each byte has the offset
+//!   that it has in the torrent.
+//! - Padding is neither read nor written: it is zeros.
+//!
+//! Deliberately absent: the have-log. Who makes a file, or writes a piece, records it.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use torr_base::PieceIndex;
+use torr_metainfo::Segment;
+use torr_store::{StorageError, StorageErrorKind, StorageId, StorageOp};
+
+use crate::cache::{FileCache, OpenFile, PARTS};
+use crate::errno::{Sys, failed, failed_at, refused};
+use crate::hash::Running;
+use crate::hook::Call;
+use crate::plan::{Kind, Plan, file_of};
+use crate::root::Root;
+
+/// Where the bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere yet: it is made when its first byte is written.
+    Pending,
+    /// In the file of its own name.
+    File,
+    /// In the parts file.
+    Parts,
+    /// Nowhere ever: they are zeros.
+    Pad,
+}
+
+/// Bytes that one `pwritev` or `pread` of a hash run moves: larger calls were measured slower.
+const CALL_LEN: u64 = 256 * 1024;
+/// Slices in one call: whole blocks, and one that began in the middle.
+const CALL_SLICES: usize = 17;
+/// The name of the parts file in the state directory.
+pub(crate) const PARTS_NAME: &str = "parts";
+
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) id: StorageId,
+    pub(crate) plan: Plan,
+    pub(crate) root: Root,
+    /// The state directory; `None` where only reading what is there is meant.
+    pub(crate) state: Option<Root>,
+    cache: Arc<FileCache>,
+    /// One for each file: its place, and whether we may write it although it has other hard links.
+    flags: Vec<AtomicU8>,
+}
+
+const PLACE: u8 = 0x0f;
+const OURS: u8 = 0x10;
+
+impl Tree {
+    /// All files pending, but for padding.
+    pub(crate) fn new(
+        id: StorageId,
+        plan: Plan,
+        root: Root,
+        state: Option<Root>,
+        cache: Arc<FileCache>,
+    ) -> Self {
+        let flag = |file| {
+            AtomicU8::new(match plan.kind(file) {
+                Kind::Pad => Place::Pad as u8,
+                Kind::Plain | Kind::Executable | Kind::Link => Place::Pending as u8,
+            })
+        };
+        let flags = (0..plan.file_count()).map(flag).collect();
+        Self {
+            id,
+            plan,
+            root,
+            state,
+            cache,
+            flags,
+        }
+    }
+
+    pub(crate) fn place(&self, file: u32) -> Place {
+        match self.flags[file as usize].load(Ordering::Acquire) & PLACE {
+            0 => Place::Pending,
+            1 => Place::File,
+            2 => Place::Parts,
+            _ => Place::Pad,
+        }
+    }
+
+    pub(crate) fn set_place(&self, file: u32, place: Place) {
+        let flag = &self.flags[file as usize];
+        let kept = flag.load(Ordering::Acquire) & !PLACE;
+        flag.store(kept | place as u8, Ordering::Release);
+    }
+
+    /// Whether we made that file, or were told to overwrite it.
+    pub(crate) fn ours(&self, file: u32) -> bool {
+        self.flags[file as usize].load(Ordering::Acquire) & OURS != 0
+    }
+
+    pub(crate) fn set_ours(&self, file: u32) {
+        self.flags[file as usize].fetch_or(OURS, Ordering::AcqRel);
+    }
+
+    /// How errors name that file.
+    pub(crate) fn show(&self, file: u32) -> String {
+        match (&self.state, file) {
+            (Some(state), PARTS) => state.show(PARTS_NAME),
+            (None, PARTS) => PARTS_NAME.to_owned(),
+            _ => self.root.show(&self.plan.name(file)),
+        }
+    }
+
+    /// The open file, [`PARTS`] for the parts file.
+    pub(crate) fn file(&self, file: u32, write: bool) -> Result<Arc<OpenFile>, StorageError> {
+        if let Some(open) = self.cache.get((self.id, file), write) {
+            return Ok(open);
+        }
+        let mut opened = self.open(file, write);
+        if let Err(Errno::MFILE | Errno::NFILE) = opened {
+            self.cache.relieve();
+            opened = self.open(file, write);
+        }
+        let fd = opened.map_err(|errno| failed(StorageOp::Open, &self.show(file), errno))?;
+        if write && file != PARTS && !self.ours(file) {
+            self.refuse_links(file, &fd)?;
+        }
+        let open = OpenFile {
+            fd,
+            writable: write,
+        };
+        Ok(self.cache.put((self.id, file), open))
+    }
+
+    /// Keeps a file that was just made.
+    pub(crate) fn keep(&self, file: u32, fd: std::os::fd::OwnedFd) -> Arc<OpenFile> {
+        let open = OpenFile { fd, writable: true };
+        self.cache.put((self.id, file), open)
+    }
+
+    pub(crate) fn close_files(&self) {
+        self.cache.close(self.id);
+    }
+
+    fn open(&self, file: u32, write: bool) -> Sys<std::os::fd::OwnedFd> {
+        if file != PARTS {
+            return self.root.open_file(&self.plan.name(file), write);
+        }
+        let state = self.state.as_ref().ok_or(Errno::NOENT)?;
+        match state.open_file(PARTS_NAME, write) {
+            Err(Errno::NOENT) if write => state.create_file(PARTS_NAME, false, &mut Vec::new()),
+            other => other,
+        }
+    }
+
+    /// G6, G7: another name of the same file may be somewhere else.
+    fn refuse_links(&self, file: u32, fd: &impl AsFd) -> Result<(), StorageError> {
+        let show = || self.show(file);
+        let stat =
+            rustix::fs::fstat(fd).map_err(|errno| failed(StorageOp::Open, &show(), errno))?;
+        if stat.st_nlink > 1 {
+            return Err(refused(
+                StorageErrorKind::Occupied,
+                StorageOp::Write,
+                &show(),
+                format!("it has {} names (hard links)", stat.st_nlink),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Which file to read or write for a segment, and where in it; `None` for padding.
+    fn locate(&self, segment: Segment) -> Option<(u32, u64)> {
+        let file = file_of(segment);
+        match self.place(file) {
+            Place::Pad => None,
+            Place::File | Place::Pending => Some((file, segment.offset)),
+            Place::Parts => Some((PARTS, self.plan.start(file) + segment.offset)),
+        }
+    }
+
+    /// Writes `parts`, one after another, at byte `start` of the torrent. No file of that range may be
+    /// pending. What was touched is told by [`Self::touched`].
+    pub(crate) fn write(&self, start: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut source = Source {
+            parts,
+            part: 0,
+            at: 0,
+        };
+        for segment in self.plan.segments(start..start + len as u64) {
+            match self.locate(segment) {
+                None => source.skip(segment.len),
+                Some((file, offset)) => {
+                    debug_assert_ne!(self.place(file_of(segment)), Place::Pending);
+                    self.write_file(file, offset, segment.len, &mut source)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(
+        &self,
+        file: u32,
+        offset: u64,
+        len: u64,
+        source: &mut Source<'_>,
+    ) -> Result<(), StorageError> {
+        let open = self.file(file, true)?;
+        let mut done = 0;
+        while done < len {
+            let mut slices = [IoSlice::new(&[]); CALL_SLICES];
+            let used = source.gather(&mut slices, (len - done).min(CALL_LEN));
+            let asked = self
+                .root
+                .hook()
+                .ask_with(Call::Write, || self.name(file))
+                .and_then(|()| {
+                    retry(|| rustix::io::pwritev(&open.fd, &slices[..used], offset + done))
+                });
+            let written = match asked {
+                // A disk that takes nothing and says nothing would hold us for ever.
+                Ok(0) => Err(Errno::IO),
+                other => other,
+            };
+            let written = written.map_err(|errno| {
+                failed_at(StorageOp::Write, &self.show(file), offset + done, errno)
+            })?;
+            source.skip(written as u64);
+            done += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from byte `start` of the torrent.
+    pub(crate) fn read(&self, start: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        let mut rest = buf;
+        for segment in self.plan.segments(start..start + rest.len() as u64) {
+            let (now, later) = rest.split_at_mut(segment.len as usize);
+            rest = later;
+            match self.locate(segment) {
+                None => now.fill(0),
+                Some((file, offset)) => self.read_file(file, offset, now)?,
+            }
+        }
+        debug_assert!(rest.is_empty(), "a range past the end");
+        Ok(())
+    }
+
+    fn read_file(&self, file: u32, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        let open = self.file(file, false)?;
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let got = self
+                .root
+                .hook()
+                .ask_with(Call::Read, || self.name(file))
+                .and_then(|()| retry(|| rustix::io::pread(&open.fd, &mut buf[done..], at)))
+                .map_err(|errno| failed_at(StorageOp::Read, &self.show(file), at, errno))?;
+            if got == 0 {
+                let show = self.show(file);
+                let detail = "the file ends before that";
+                return Err(StorageError {
+                    offset: Some(at),
+                    ..refused(StorageErrorKind::Missing, StorageOp::Read, &show, detail)
+                });
+            }
+            done += got;
+        }
+        Ok(())
+    }
+
+    /// The hash of a piece from disk. `buf` is scratch memory.
+    pub(crate) fn hash_piece(
+        &self,
+        piece: PieceIndex,
+        buf: &mut Vec<u8>,
+    ) -> Result<[u8; 20], StorageError> {
+        let mut running = Running::default();
+        let Range { mut start, end } = self.plan.piece_range(piece);
+        while start < end {
+            let len = (end - start).min(CALL_LEN);
+            buf.resize(len as usize, 0);
+            self.read(start, buf)?;
+            running.update(buf);
+            start += len;
+        }
+        Ok(running.finish())
+    }
+
+    /// Whether all that a piece has on disk is holes and padding: it reads as zeros, and needs not be
+    /// read to know. An error means that it has to be read.
+    pub(crate) fn is_hole(&self, piece: PieceIndex) -> Sys<bool> {
+        for segment in self.plan.segments(self.plan.piece_range(piece)) {
+            let Some((file, offset)) = self.locate(segment) else {
+                continue;
+            };
+            let open = self.file(file, false).map_err(|_| Errno::NOENT)?;
+            if next_data(&open.fd, offset)?.is_some_and(|data| data < offset + segment.len) {
+                return Ok(false);
+            }
+            // Past the end is no hole: it cannot be read.
+            if (rustix::fs::fstat(&open.fd)?.st_size as u64) < offset + segment.len {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The files that writing a range changes, [`PARTS`] among them.
+    pub(crate) fn touched(&self, range: Range<u64>) -> impl Iterator<Item = u32> + '_ {
+        let segments = self.plan.segments(range);
+        segments.filter_map(|segment| self.locate(segment).map(|(file, _)| file))
+    }
+
+    /// The path of that file in its folder.
+    pub(crate) fn name(&self, file: u32) -> String {
+        if file == PARTS {
+            PARTS_NAME.to_owned()
+        } else {
+            self.plan.name(file)
+        }
+    }
+}
+
+/// The offset of the first byte at or after `offset` that is not in a hole.
+pub(crate) fn next_data(fd: &impl AsFd, offset: u64) -> Sys<Option<u64>> {
+    match rustix::fs::seek(fd, SeekFrom::Data(offset)) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The offset of the first hole at or after `offset`; the end of a file counts as one.
+pub(crate) fn next_hole(fd: &impl AsFd, offset: u64) -> Sys<u64> {
+    rustix::fs::seek(fd, SeekFrom::Hole(offset))
+}
+
+/// Again and again while a signal comes between.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> Sys<T>) -> Sys<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Where in a list of slices we are.
+struct Source<'a> {
+    parts: &'a [&'a [u8]],
+    part: usize,
+    /// Bytes of that part which are done.
+    at: usize,
+}
+
+impl<'a> Source<'a> {
+    /// The next `len` bytes, or as many as there are slices for; tells how many slices.
+    fn gather(&self, slices: &mut [IoSlice<'a>; CALL_SLICES], len: u64) -> usize {
+        let (mut left, mut at, mut used) = (len as usize, self.at, 0);
+        for (slice, part) in slices.iter_mut().zip(&self.parts[self.part..]) {
+            let bytes = &part[at..part.len().min(at + left)];
+            *slice = IoSlice::new(bytes);
+            used += 1;
+            left -= bytes.len();
+            at = 0;
+            if left == 0 {
+                break;
+            }
+        }
+        used
+    }
+
+    fn skip(&mut self, len: u64) {
+        let mut left = len as usize;
+        while left > 0 {
+            let rest = self.parts[self.part].len() - self.at;
+            if left < rest {
+                self.at += left;
+                return;
+            }
+            left -= rest;
+            self.part += 1;
+            self.at = 0;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The ordinary life of a storage.
+
+mod common;
+
+use common::{F, Rig, Sample, TempDir, lazy, numbers, spec, state_of};
+use torr_base::{BLOCK_LEN, RawBlock};
+use torr_disk::DiskConfig;
+use torr_store::{CommitError, DiskTask, StorageErrorKind};
+
+#[test]
+fn a_torrent_is_written_read_closed_and_opened_again() {
+    let dir = TempDir::new();
+    let sample = Sample::folder(
+        &[
+            F::Plain("a.bin", 100_000),
+            F::Plain("sub/b.bin", 70_001),
+            F::Plain("sub/deep/c.bin", 3),
+            F::Plain("d.bin", 200_000),
+        ],
+        65_536,
+    );
+    let mut rig = Rig::new(DiskConfig::default());
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert!(opened.have.is_empty() && opened.warnings.is_empty());
+    assert_eq!(opened.checked, 0);
+    rig.commit(&sample, &sample.all()).unwrap();
+    sample.assert_complete(&dir.join("out"));
+    for piece in sample.all() {
+        assert!(rig.load_piece(&sample, piece).unwrap() == sample.piece(piece));
+    }
+    rig.close().unwrap();
+
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert!(opened.have.is_full());
+    assert_eq!(
+        (opened.checked, opened.checked_bytes, opened.adopted),
+        (0, 0, 0)
+    );
+    assert_eq!(opened.warnings, []);
+    let odd = RawBlock {
+        piece: 1,
+        offset: 17,
+        len: 5000,
+    };
+    assert!(rig.load(odd).unwrap() == sample.piece(1)[17..5017]);
+    rig.close().unwrap();
+    let kept = std::fs::read(state_of(&dir).join("torrent")).unwrap();
+    assert!(kept == *sample.torrent);
+}
+
+#[test]
+fn a_wrong_piece_comes_back_unwritten_with_a_digest_for_each_block() {
+    let dir = TempDir::new();
+    let sample = Sample::single("one", 3 * 40_000, 40_000);
+    let mut rig = Rig::new(lazy());
+    rig.open(spec(&sample, &dir)).unwrap();
+    let mut wrong = sample.piece(1).to_vec();
+    wrong[20_000] ^= 1;
+    let done = rig.commit_bytes(
+        &[(0, sample.piece(0)), (1, &wrong), (2, sample.piece(2))],
+        false,
+    );
+    assert_eq!(done[0].result, Ok(()));
+    assert_eq!(done[1].result, Err(CommitError::HashMismatch));
+    assert_eq!(done[2].result, Ok(()));
+    assert_eq!((done[0].digests.len(), done[1].digests.len()), (0, 3));
+    let right = rig.commit_bytes(&[(1, sample.piece(1))], true);
+    assert_eq!(right[0].result, Ok(()));
+    let same = |i: usize| done[1].digests[i] == right[0].digests[i];
+    assert!(same(0) && !same(1) && same(2));
+    sample.assert_complete(&dir.join("out"));
+}
+
+#[test]
+fn every_job_of_a_storage_that_is_not_open_is_answered() {
+    let dir = TempDir::new();
+    let sample = Sample::single("one", 40_000, 40_000);
+    let mut rig = Rig::new(lazy());
+    let missing = |error: CommitError| match error {
+        CommitError::Storage(error) => error.kind == StorageErrorKind::Missing,
+        CommitError::HashMismatch => false,
+    };
+    assert!(missing(rig.commit(&sample, &[0]).unwrap_err()));
+    assert!(rig.load_piece(&sample, 0).is_err() && rig.sync().is_err());
+    assert!(rig.spill(&sample, 0, &[0]).is_err() && rig.close().is_ok());
+    assert!(missing(rig.verify(0, false).result.unwrap_err()));
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.close().unwrap();
+    assert!(missing(rig.commit(&sample, &[0]).unwrap_err()));
+}
+
+#[test]
+fn the_barrier_comes_after_everything_before_it() {
+    let dir = TempDir::new();
+    let sample = Sample::single("one", 64 * u64::from(BLOCK_LEN), BLOCK_LEN);
+    let mut rig = Rig::new(DiskConfig {
+        workers: 8,
+        ..lazy()
+    });
+    for _ in 0..20 {
+        let _ = std::fs::remove_dir_all(dir.join("out"));
+        let _ = std::fs::remove_dir_all(dir.join("state"));
+        rig.open(spec(&sample, &dir)).unwrap();
+        for piece in 0..64 {
+            let pieces = vec![torr_store::PieceCommit {
+                piece: torr_base::PieceIndex::new(piece),
+                blocks: rig.blocks(sample.piece(piece)),
+                digests: false,
+            }];
+            rig.submit(DiskTask::Commit { pieces });
+        }
+        let close = rig.submit(DiskTask::Close);
+        for n in 0..65 {
+            let done = rig.answer();
+            assert_eq!(done.job == close, n == 64);
+        }
+        sample.assert_complete(&dir.join("out"));
+    }
+}
+
+#[test]
+fn what_a_kill_leaves_is_hashed_again_and_only_that() {
+    let dir = TempDir::new();
+    let sample = Sample::single("one", 10 * 65_536, 65_536);
+    let mut rig = Rig::new(lazy());
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.commit(&sample, &[0, 1, 2, 3]).unwrap();
+    rig.sync().unwrap();
+    rig.commit(&sample, &[5, 6, 7]).unwrap();
+    // As a kill does: nothing is closed. The lock goes with the process; here, with the disk.
+    drop(rig);
+    // What was marked is believed; what was not is looked at.
+    flip(&dir.join("out/one"), 6 * 65_536 + 5);
+    let mut rig = Rig::new(lazy());
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert_eq!(numbers(&opened.have), [0, 1, 2, 3, 5, 7]);
+    assert_eq!(opened.checked, 3);
+    assert_eq!(opened.checked_bytes, 3 * 65_536);
+    drop(rig);
+    let mut rig = Rig::new(lazy());
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert_eq!(numbers(&opened.have), [0, 1, 2, 3, 5, 7]);
+    rig.commit(&sample, &[4, 6, 8, 9]).unwrap();
+    rig.close().unwrap();
+    sample.assert_complete(&dir.join("out"));
+}
+
+fn flip(path: &std::path::Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x55], at).unwrap();
+}

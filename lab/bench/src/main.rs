@@ -1,1 +1,56 @@
-fn main() {}
+//! Figures that hold on a noisy machine: allocations per block, memory, ratios.
+#![allow(clippy::print_stdout)]
+
+mod counter;
+mod pipe;
+
+use anyhow::{Result, bail, ensure};
+
+#[global_allocator]
+static ALLOCATOR: counter::Counting = counter::Counting;
+
+/// What a block may allocate, both ends together: nothing; the tolerance is for tables that grow once.
+const PER_BLOCK_MAX: f64 = 0.01;
+
+fn main() -> Result<()> {
+    let command = std::env::args().nth(1);
+    match command.as_deref() {
+        Some("gate") => gate(),
+        Some("pipe") => {
+            print_cost("4 MiB", pipe::transfer(1 << 30, 4 << 20)?);
+            print_cost("256 KiB", pipe::transfer(1 << 30, 256 << 10)?);
+            Ok(())
+        }
+        Some(_) | None => bail!("usage: torr-bench gate | pipe"),
+    }
+}
+
+fn print_cost(name: &str, cost: pipe::Cost) {
+    println!(
+        "{name} pieces: {} blocks, {:.0} ns a block, {} allocations ({:.2} a piece, {} bytes)",
+        cost.blocks,
+        cost.took.as_nanos() as f64 / cost.blocks as f64,
+        cost.allocations,
+        cost.allocations as f64 / cost.pieces as f64,
+        cost.bytes,
+    );
+}
+
+/// Asserts what must hold in every run.
+fn gate() -> Result<()> {
+    // A piece may allocate; a block may not. Two piece lengths tell them apart.
+    let large = pipe::transfer(256 << 20, 4 << 20)?;
+    let small = pipe::transfer(256 << 20, 1 << 20)?;
+    print_cost("4 MiB", large);
+    print_cost("1 MiB", small);
+    let per_piece = |cost: pipe::Cost| cost.allocations as f64 / cost.pieces as f64;
+    let blocks = |cost: pipe::Cost| cost.blocks as f64 / cost.pieces as f64;
+    let per_block = (per_piece(large) - per_piece(small)) / (blocks(large) - blocks(small));
+    println!("allocations a block, seed and leech together: {per_block:.4}");
+    ensure!(
+        per_block <= PER_BLOCK_MAX,
+        "a block allocates: {per_block:.4} > {PER_BLOCK_MAX}"
+    );
+    println!("1 passed, 0 failed");
+    Ok(())
+}

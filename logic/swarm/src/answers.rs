@@ -1,6 +1,6 @@
 //! What follows from the disk's answers.
 
-use torr_base::{Instant, PieceIndex};
+use torr_base::{Instant, Key, PieceIndex};
 use torr_store::{BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, StorageError};
 
 use crate::action::{Action, CloseReason, Misbehaved, Notice, Outbox, PeerKey};
@@ -15,7 +15,7 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        let job = self.jobs.remove(&done.job);
+        let job = self.jobs.remove(Key::from_unique(done.job.0));
         debug_assert!(job.is_some(), "{:?} was answered twice", done.job);
         match done.result {
             DiskResult::Committed { pieces } => {

@@ -1,6 +1,5 @@
 //! The swarm itself: its state, its commands, and where each input goes.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng, Slab};
@@ -94,8 +93,8 @@ pub struct Swarm<B> {
     pub(crate) dialer: Dialer,
     pub(crate) blame: Blame,
 
-    pub(crate) jobs: BTreeMap<JobId, Job>,
-    pub(crate) next_job: u64,
+    /// Answers that are due; a job's id is its key here.
+    pub(crate) jobs: Slab<Job>,
 
     /// Payload bytes of this run.
     pub(crate) downloaded: u64,
@@ -136,8 +135,7 @@ impl<B> Swarm<B> {
             choker: Choker::new(now, rng.fork("choker", 0)),
             dialer: Dialer::new(rng.fork("dialer", 0)),
             blame: Blame::default(),
-            jobs: BTreeMap::new(),
-            next_job: 0,
+            jobs: Slab::new(),
             downloaded: 0,
             uploaded: 0,
             wasted: 0,
@@ -487,9 +485,7 @@ impl<B> Swarm<B> {
 
     /// Hands a job to the disk.
     pub(crate) fn job(&mut self, job: Job, task: DiskTask<B>, out: &mut Outbox<B>) {
-        let id = JobId(self.next_job);
-        self.next_job += 1;
-        self.jobs.insert(id, job);
+        let id = JobId(self.jobs.insert(job).unique());
         out.push(Action::Disk { job: id, task });
     }
 

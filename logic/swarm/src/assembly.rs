@@ -294,14 +294,16 @@ impl<B> Assembly<B> {
         open.stage = Stage::Closing;
         self.here -= open.here as usize;
         open.here = 0;
-        let blocks = open
-            .slots
-            .iter_mut()
-            .filter_map(take_here)
-            .map(|(buf, _)| buf);
+        let mut blocks = Vec::with_capacity(open.slots.len());
+        blocks.extend(
+            open.slots
+                .iter_mut()
+                .filter_map(take_here)
+                .map(|(buf, _)| buf),
+        );
         Some(PieceCommit {
             piece,
-            blocks: blocks.collect(),
+            blocks,
             digests,
         })
     }

@@ -53,6 +53,9 @@ pub(crate) fn check_pieces(
         progress,
         stop,
     };
+    if !pieces.is_empty() {
+        run.tell();
+    }
     // A thread for a handful of pieces costs more than it saves.
     let threads = threads.min(pieces.len() / 4).max(1);
     std::thread::scope(|scope| {

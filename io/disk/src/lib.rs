@@ -15,9 +15,11 @@
 mod answer;
 mod cache;
 mod check;
+mod check_files;
 mod commit;
 mod errno;
 mod hash;
+mod hash_files;
 mod hook;
 mod log_file;
 mod open;
@@ -31,6 +33,8 @@ mod storage;
 mod survey;
 mod tree;
 
+pub use check_files::{CheckReport, FileReport, FileState, check};
+pub use hash_files::{Walked, WalkedFile, hash_files, walk};
 pub use hook::{Call, Hook};
 pub use pool::Disk;
 pub use spec::{DiskConfig, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};

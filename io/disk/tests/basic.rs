@@ -1,8 +1,9 @@
 //! The ordinary life of a storage.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
-use common::{F, Rig, Sample, TempDir, lazy, numbers, spec, state_of};
+use common::{F, Rig, Sample, TempDir, flip, lazy, numbers, spec, state_of};
 use torr_base::{BLOCK_LEN, RawBlock};
 use torr_disk::DiskConfig;
 use torr_store::{CommitError, DiskTask, StorageErrorKind};
@@ -143,16 +144,4 @@ fn what_a_kill_leaves_is_hashed_again_and_only_that() {
     rig.commit(&sample, &[4, 6, 8, 9]).unwrap();
     rig.close().unwrap();
     sample.assert_complete(&dir.join("out"));
-}
-
-fn flip(path: &std::path::Path, at: u64) {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x55], at).unwrap();
 }

@@ -268,15 +268,13 @@ impl Rig {
                 digests,
             })
             .collect();
-        match self.ask(DiskTask::Commit { pieces }) {
-            DiskResult::Committed { mut pieces } => {
-                for piece in &mut pieces {
-                    self.put_back(std::mem::take(&mut piece.blocks));
-                }
-                pieces
-            }
-            other => panic!("{other:?}"),
+        let DiskResult::Committed { mut pieces } = self.ask(DiskTask::Commit { pieces }) else {
+            panic!("the answer to something else");
+        };
+        for piece in &mut pieces {
+            self.put_back(std::mem::take(&mut piece.blocks));
         }
+        pieces
     }
 
     /// Commits right pieces, several a job, and tells the first thing that went wrong.
@@ -292,19 +290,18 @@ impl Rig {
 
     pub(crate) fn load(&self, range: RawBlock) -> Result<Vec<u8>, StorageError> {
         let buf = self.pool.lock().unwrap().take().unwrap();
-        match self.ask(DiskTask::Load { range, buf }) {
-            DiskResult::Loaded {
-                range: got,
-                buf,
-                result,
-            } => {
-                assert_eq!(got, range);
-                let bytes = buf.as_ref()[..range.len as usize].to_vec();
-                self.put_back(vec![buf]);
-                result.map(|()| bytes)
-            }
-            other => panic!("{other:?}"),
-        }
+        let DiskResult::Loaded {
+            range: got,
+            buf,
+            result,
+        } = self.ask(DiskTask::Load { range, buf })
+        else {
+            panic!("the answer to something else");
+        };
+        assert_eq!(got, range);
+        let bytes = buf.as_ref()[..range.len as usize].to_vec();
+        self.put_back(vec![buf]);
+        result.map(|()| bytes)
     }
 
     pub(crate) fn load_piece(&self, sample: &Sample, piece: u32) -> Result<Vec<u8>, StorageError> {
@@ -333,35 +330,33 @@ impl Rig {
                 SpillBlock { block, buf }
             })
             .collect();
-        match self.ask(DiskTask::Spill { blocks }) {
-            DiskResult::Spilled { blocks, result } => {
-                self.put_back(blocks.into_iter().map(|spill| spill.buf).collect());
-                result
-            }
-            other => panic!("{other:?}"),
-        }
+        let DiskResult::Spilled { blocks, result } = self.ask(DiskTask::Spill { blocks }) else {
+            panic!("the answer to something else");
+        };
+        self.put_back(blocks.into_iter().map(|spill| spill.buf).collect());
+        result
     }
 
     pub(crate) fn verify(&self, piece: u32, digests: bool) -> Committed<BlockBuf> {
         let piece = PieceIndex::new(piece);
-        match self.ask(DiskTask::Verify { piece, digests }) {
-            DiskResult::Verified(done) => done,
-            other => panic!("{other:?}"),
-        }
+        let DiskResult::Verified(done) = self.ask(DiskTask::Verify { piece, digests }) else {
+            panic!("the answer to something else");
+        };
+        done
     }
 
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
-        match self.ask(DiskTask::Sync) {
-            DiskResult::Synced(result) => result,
-            other => panic!("{other:?}"),
-        }
+        let DiskResult::Synced(result) = self.ask(DiskTask::Sync) else {
+            panic!("the answer to something else");
+        };
+        result
     }
 
     pub(crate) fn close(&self) -> Result<(), StorageError> {
-        match self.ask(DiskTask::Close) {
-            DiskResult::Closed(result) => result,
-            other => panic!("{other:?}"),
-        }
+        let DiskResult::Closed(result) = self.ask(DiskTask::Close) else {
+            panic!("the answer to something else");
+        };
+        result
     }
 }
 
@@ -391,4 +386,17 @@ pub(crate) fn state_of(dir: &TempDir) -> PathBuf {
 
 pub(crate) fn numbers(have: &torr_base::Bitfield) -> Vec<u32> {
     have.iter().map(PieceIndex::get).collect()
+}
+
+/// Changes one byte of a file.
+pub(crate) fn flip(path: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x55], at).unwrap();
 }

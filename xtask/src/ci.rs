@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path, verb: &str, args: &[String]) -> Result<bool> {
         "interop" => interop(&mut steps),
         _ => {
             steps.script("install", ".ci/install", &[]);
+            steps.script("tools", ".ci/tools", &[]);
             check(&mut steps);
             test(&mut steps);
             sim(&mut steps);

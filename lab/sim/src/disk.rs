@@ -1,0 +1,289 @@
+//! A disk: takes jobs, takes its time, and fails as it was told to.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::time::Duration;
+
+use torr_base::{Bitfield, Instant, PieceIndex, RawBlock};
+use torr_store::{
+    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, PieceCommit, StorageError,
+    StorageErrorKind, StorageOp,
+};
+
+use crate::fidelity::{Fidelity, Stored, is_right};
+use crate::torrent::Torrent;
+
+/// How a disk behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskProfile {
+    /// From a job to its answer, at least.
+    pub latency: Duration,
+    /// Bytes a second of hashing and writing.
+    pub rate: u64,
+    /// No space after so many bytes written.
+    pub full_after: Option<u64>,
+    /// The job of this number, counted from 1, ends in an I/O error.
+    pub fails_at: Option<u64>,
+}
+
+impl Default for DiskProfile {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(2),
+            rate: 500_000_000,
+            full_after: None,
+            fails_at: None,
+        }
+    }
+}
+
+/// One torrent's storage on one host.
+#[derive(Debug)]
+pub struct Disk<F> {
+    torrent: Rc<Torrent>,
+    profile: DiskProfile,
+    /// Written and right.
+    have: Bitfield,
+    /// … and the node was told so.
+    told: Bitfield,
+    spilled: BTreeMap<(PieceIndex, u32), Stored>,
+    busy_until: Instant,
+    /// When the last job ends that a barrier has to wait for.
+    last: Instant,
+    jobs: u64,
+    written: u64,
+    /// Answers that are still to be given.
+    pub(crate) open_jobs: usize,
+    /// Blocks that the open jobs hold.
+    pub(crate) open_blocks: usize,
+    closed: bool,
+    of: PhantomData<F>,
+}
+
+impl<F: Fidelity> Disk<F> {
+    pub(crate) fn new(torrent: Rc<Torrent>, have: Bitfield, profile: DiskProfile) -> Self {
+        Self {
+            torrent,
+            profile,
+            told: have.clone(),
+            have,
+            spilled: BTreeMap::new(),
+            busy_until: Instant::ZERO,
+            last: Instant::ZERO,
+            jobs: 0,
+            written: 0,
+            open_jobs: 0,
+            open_blocks: 0,
+            closed: false,
+            of: PhantomData,
+        }
+    }
+
+    /// Pieces of which the node was told that they are verified and written: what it may say it has.
+    #[must_use]
+    pub fn have(&self) -> &Bitfield {
+        &self.told
+    }
+
+    /// The faults are over.
+    pub(crate) fn heal(&mut self) {
+        self.profile.full_after = None;
+        self.profile.fails_at = None;
+    }
+
+    /// Does the job; the answer is to be given at that time.
+    pub(crate) fn run(
+        &mut self,
+        now: Instant,
+        job: DiskJob<F::Block>,
+    ) -> (Instant, DiskDone<F::Block>) {
+        assert!(
+            !self.closed,
+            "a job after the storage was let go of: {job:?}"
+        );
+        self.jobs += 1;
+        self.open_jobs += 1;
+        let fails = self.profile.fails_at == Some(self.jobs);
+        let (blocks, bytes, barrier) = self.weigh(&job.task);
+        self.open_blocks += blocks;
+        let spent = Duration::from_nanos(bytes * 1_000_000_000 / self.profile.rate.max(1));
+        self.busy_until = self.busy_until.max(now) + spent;
+        let mut done_at = self.busy_until + self.profile.latency;
+        if barrier {
+            done_at = done_at.max(self.last);
+        }
+        self.last = self.last.max(done_at);
+        let result = self.answer(job.task, fails);
+        let done = DiskDone {
+            storage: job.storage,
+            job: job.job,
+            result,
+        };
+        (done_at, done)
+    }
+
+    /// The answer is about to be given.
+    pub(crate) fn answered(&mut self, done: &DiskDone<F::Block>) {
+        self.open_jobs -= 1;
+        let committed: &[Committed<F::Block>] = match &done.result {
+            DiskResult::Committed { pieces } => pieces,
+            DiskResult::Verified(piece) => std::slice::from_ref(piece),
+            DiskResult::Loaded { .. }
+            | DiskResult::Spilled { .. }
+            | DiskResult::Synced(_)
+            | DiskResult::Closed(_) => &[],
+        };
+        for piece in committed.iter().filter(|piece| piece.result.is_ok()) {
+            self.told.set(piece.piece);
+        }
+        self.open_blocks -= match &done.result {
+            DiskResult::Committed { pieces } => pieces.iter().map(|p| p.blocks.len()).sum(),
+            DiskResult::Loaded { .. } => 1,
+            DiskResult::Spilled { blocks, .. } => blocks.len(),
+            DiskResult::Verified(_) | DiskResult::Synced(_) | DiskResult::Closed(_) => 0,
+        };
+    }
+
+    /// Blocks it holds, bytes it moves, and whether it comes after all before it.
+    fn weigh(&self, task: &DiskTask<F::Block>) -> (usize, u64, bool) {
+        let piece_len = |piece| u64::from(self.torrent.geometry.piece_len(piece));
+        match task {
+            DiskTask::Commit { pieces } => (
+                pieces.iter().map(|p| p.blocks.len()).sum(),
+                pieces.iter().map(|p| piece_len(p.piece)).sum(),
+                false,
+            ),
+            DiskTask::Load { range, .. } => (1, u64::from(range.len), false),
+            DiskTask::Spill { blocks } => {
+                let bytes = blocks.iter().map(|b| u64::from(b.block.len)).sum();
+                (blocks.len(), bytes, false)
+            }
+            DiskTask::Verify { piece, .. } => (0, piece_len(*piece), true),
+            DiskTask::Sync | DiskTask::Close => (0, 0, true),
+        }
+    }
+
+    fn answer(&mut self, task: DiskTask<F::Block>, fails: bool) -> DiskResult<F::Block> {
+        match task {
+            DiskTask::Commit { pieces } => DiskResult::Committed {
+                pieces: pieces
+                    .into_iter()
+                    .map(|piece| self.commit(piece, fails))
+                    .collect(),
+            },
+            DiskTask::Load { range, mut buf } => {
+                let known = self.told.get(PieceIndex::new(range.piece));
+                assert!(
+                    known,
+                    "{range:?} is read from a piece that was never committed"
+                );
+                F::load(&self.torrent, range, 0, &mut buf);
+                let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                DiskResult::Loaded { range, buf, result }
+            }
+            DiskTask::Spill { blocks } => {
+                let bytes = blocks.iter().map(|b| u64::from(b.block.len)).sum();
+                let result = self.write(bytes, fails);
+                if result.is_ok() {
+                    for spilled in &blocks {
+                        let stored = F::store(&spilled.buf, spilled.block.raw());
+                        let place = (spilled.block.piece, spilled.block.index);
+                        self.spilled.insert(place, stored);
+                    }
+                }
+                DiskResult::Spilled { blocks, result }
+            }
+            DiskTask::Verify { piece, digests } => {
+                DiskResult::Verified(self.verify(piece, digests, fails))
+            }
+            DiskTask::Sync => {
+                let result = outcome(fails, StorageOp::Sync, StorageErrorKind::Io);
+                DiskResult::Synced(result)
+            }
+            DiskTask::Close => {
+                self.closed = true;
+                DiskResult::Closed(Ok(()))
+            }
+        }
+    }
+
+    fn commit(&mut self, commit: PieceCommit<F::Block>, fails: bool) -> Committed<F::Block> {
+        let PieceCommit {
+            piece,
+            blocks,
+            digests,
+        } = commit;
+        assert!(!self.have.get(piece), "{piece:?} is committed twice");
+        let due: Vec<RawBlock> = self.torrent.blocks(piece).collect();
+        assert_eq!(due.len(), blocks.len(), "{piece:?} is committed in part");
+        let pairs = blocks.iter().zip(due);
+        let parts: Vec<_> = pairs.map(|(block, raw)| F::store(block, raw)).collect();
+        let result = if !is_right(&self.torrent, piece, &parts) {
+            Err(CommitError::HashMismatch)
+        } else {
+            let bytes = u64::from(self.torrent.geometry.piece_len(piece));
+            self.write(bytes, fails).map_err(CommitError::Storage)
+        };
+        self.committed(piece, blocks, parts, digests, result)
+    }
+
+    fn verify(&mut self, piece: PieceIndex, digests: bool, fails: bool) -> Committed<F::Block> {
+        let count = self.torrent.geometry.block_count(piece);
+        let parts = (0..count).map(|index| self.spilled.remove(&(piece, index)));
+        let parts: Option<Vec<_>> = parts.collect();
+        let parts = parts.expect("a piece is verified once all its blocks are on the disk");
+        let result = match outcome(fails, StorageOp::Read, StorageErrorKind::Io) {
+            Err(error) => Err(CommitError::Storage(error)),
+            Ok(()) if is_right(&self.torrent, piece, &parts) => Ok(()),
+            Ok(()) => Err(CommitError::HashMismatch),
+        };
+        self.committed(piece, Vec::new(), parts, digests, result)
+    }
+
+    fn committed(
+        &mut self,
+        piece: PieceIndex,
+        blocks: Vec<F::Block>,
+        parts: Vec<Stored>,
+        digests: bool,
+        result: Result<(), CommitError>,
+    ) -> Committed<F::Block> {
+        if result.is_ok() {
+            self.have.set(piece);
+        }
+        let digests = digests || result == Err(CommitError::HashMismatch);
+        Committed {
+            piece,
+            blocks,
+            result,
+            digests: parts
+                .iter()
+                .filter(|_| digests)
+                .map(Stored::digest)
+                .collect(),
+        }
+    }
+
+    fn write(&mut self, bytes: u64, fails: bool) -> Result<(), StorageError> {
+        outcome(fails, StorageOp::Write, StorageErrorKind::Io)?;
+        let room = self.profile.full_after;
+        let full = room.is_some_and(|room| self.written + bytes > room);
+        outcome(full, StorageOp::Write, StorageErrorKind::NoSpace)?;
+        self.written += bytes;
+        Ok(())
+    }
+}
+
+fn outcome(fails: bool, op: StorageOp, kind: StorageErrorKind) -> Result<(), StorageError> {
+    if !fails {
+        return Ok(());
+    }
+    Err(StorageError {
+        kind,
+        op,
+        path: "simulated".to_owned(),
+        offset: None,
+        detail: "as the seed has it".to_owned(),
+    })
+}

@@ -1,0 +1,97 @@
+//! Messages in the words of the scenario language, both ways: `request 3+16384`, `have 2`, `choke`.
+
+use torr_base::{Geometry, PieceIndex, RawBlock};
+use torr_wire::Message;
+
+/// A message as text.
+#[must_use]
+pub(crate) fn say(message: &Message<'_>) -> String {
+    match message {
+        Message::KeepAlive => "keep-alive".to_owned(),
+        Message::Choke => "choke".to_owned(),
+        Message::Unchoke => "unchoke".to_owned(),
+        Message::Interested => "interested".to_owned(),
+        Message::NotInterested => "not-interested".to_owned(),
+        Message::Have(piece) => format!("have {piece}"),
+        Message::Bitfield(_) => "bitfield".to_owned(),
+        Message::Request(raw) => block("request", *raw),
+        Message::Cancel(raw) => block("cancel", *raw),
+        Message::Port(_) => "port".to_owned(),
+        Message::Suggest(piece) => format!("suggest {piece}"),
+        Message::HaveAll => "have-all".to_owned(),
+        Message::HaveNone => "have-none".to_owned(),
+        Message::Reject(raw) => block("reject", *raw),
+        Message::AllowedFast(piece) => format!("allowed-fast {piece}"),
+        Message::Extended { id: 0, .. } => "extended-handshake".to_owned(),
+        Message::Extended { id, .. } => format!("extended {id}"),
+        Message::Unknown { id } => format!("unknown {id}"),
+    }
+}
+
+/// A message about a block as text.
+#[must_use]
+pub(crate) fn block(word: &str, raw: RawBlock) -> String {
+    format!("{word} {}+{}", raw.piece, raw.offset)
+}
+
+/// The block that `3+16384` names: of the geometry's length where it is one, else of 16 KiB.
+#[must_use]
+pub(crate) fn parse_block(text: &str, geometry: Geometry) -> Option<RawBlock> {
+    let (piece, rest) = text.split_once('+')?;
+    let (offset, len) = match rest.split_once('x') {
+        Some((offset, len)) => (offset, Some(len.parse().ok()?)),
+        None => (rest, None),
+    };
+    let (piece, offset) = (piece.parse().ok()?, offset.parse().ok()?);
+    let whole = torr_base::BLOCK_LEN;
+    let usual = match geometry.piece(piece) {
+        Some(index) => (geometry.piece_len(index).saturating_sub(offset)).clamp(1, whole),
+        None => whole,
+    };
+    Some(RawBlock {
+        piece,
+        offset,
+        len: len.unwrap_or(usual),
+    })
+}
+
+/// Calls `f` with the message that the text means; false where it means none.
+pub(crate) fn parse(text: &str, geometry: Geometry, f: impl FnOnce(Message<'_>)) -> bool {
+    let mut words = text.split_whitespace();
+    let (Some(word), arg) = (words.next(), words.next()) else {
+        return false;
+    };
+    let piece = arg.and_then(|arg| arg.parse::<u32>().ok());
+    let raw = arg.and_then(|arg| parse_block(arg, geometry));
+    let message = match (word, piece, raw) {
+        ("keep-alive", ..) => Message::KeepAlive,
+        ("choke", ..) => Message::Choke,
+        ("unchoke", ..) => Message::Unchoke,
+        ("interested", ..) => Message::Interested,
+        ("not-interested", ..) => Message::NotInterested,
+        ("have", Some(piece), _) => Message::Have(piece),
+        ("have-all", ..) => Message::HaveAll,
+        ("have-none", ..) => Message::HaveNone,
+        ("suggest", Some(piece), _) => Message::Suggest(piece),
+        ("allowed-fast", Some(piece), _) => Message::AllowedFast(piece),
+        ("request", _, Some(raw)) => Message::Request(raw),
+        ("cancel", _, Some(raw)) => Message::Cancel(raw),
+        ("reject", _, Some(raw)) => Message::Reject(raw),
+        ("bitfield", ..) => {
+            let pieces = arg
+                .unwrap_or_default()
+                .split(',')
+                .filter_map(|p| p.parse().ok());
+            let mut field = torr_base::Bitfield::new(geometry.piece_count());
+            for piece in pieces.filter_map(|p| geometry.piece(p)) {
+                let _: PieceIndex = piece;
+                field.set(piece);
+            }
+            f(Message::Bitfield(&field.to_bytes()));
+            return true;
+        }
+        _ => return false,
+    };
+    f(message);
+    true
+}

@@ -1,0 +1,73 @@
+//! Small swarms of both fidelities that must simply work.
+
+use std::time::Duration;
+
+use torr_base::{Bitfield, Instant};
+use torr_sim::{Bytes, Fidelity, Messages, NodePlan, Torrent, Trace, Weather, World, addr_of};
+
+/// Watches the host that the environment names, to look into a failure.
+fn trace() -> Trace {
+    let watched = std::env::var("TRACE")
+        .ok()
+        .and_then(|host| host.parse().ok());
+    let mut trace = Trace::new(watched);
+    trace.set_live();
+    trace
+}
+
+/// A seed and some leechers that all know each other; when the last was done, and the trace.
+fn swarm<F: Fidelity>(seed: u64, leechers: usize, total: u64) -> (Duration, u64) {
+    let torrent = Torrent::new(seed, total, 64 * 1024, F::BYTES);
+    let pieces = torrent.geometry.piece_count();
+    let mut world: World<F> = World::new(seed, torrent, Weather::default(), trace());
+    let mut plan = NodePlan::new(Bitfield::full(pieces));
+    plan.peers = (0..=leechers).map(addr_of).collect();
+    world.add_node(plan.clone());
+    plan.have = Bitfield::new(pieces);
+    for _ in 0..leechers {
+        world.add_node(plan.clone());
+    }
+    let mut last = Duration::ZERO;
+    world.run_until(Instant::ZERO + Duration::from_secs(120));
+    for host in 1..=leechers {
+        let done = world.node(host).and_then(|node| node.news().complete);
+        let done = done.unwrap_or_else(|| panic!("host {host} did not finish"));
+        last = last.max(done.since(Instant::ZERO));
+    }
+    world.stop_all();
+    (last, world.trace.hash())
+}
+
+#[test]
+fn one_leecher_of_bytes() {
+    let (last, _) = swarm::<Bytes>(1, 1, 1_000_000);
+    assert!(last < Duration::from_secs(5), "{last:?}");
+}
+
+#[test]
+fn one_leecher_of_messages() {
+    let (last, _) = swarm::<Messages>(1, 1, 1_000_000);
+    assert!(last < Duration::from_secs(5), "{last:?}");
+}
+
+#[test]
+fn a_few_leechers_share() {
+    // The seed alone would need eight times as long as for one.
+    let (last, _) = swarm::<Messages>(2, 8, 8_000_000);
+    assert!(last < Duration::from_secs(30), "{last:?}");
+    let (last, _) = swarm::<Bytes>(3, 4, 2_000_000);
+    assert!(last < Duration::from_secs(12), "{last:?}");
+}
+
+#[test]
+fn equal_seeds_give_equal_traces() {
+    assert_eq!(
+        swarm::<Messages>(7, 5, 2_000_000),
+        swarm::<Messages>(7, 5, 2_000_000)
+    );
+    assert_eq!(swarm::<Bytes>(7, 3, 500_000), swarm::<Bytes>(7, 3, 500_000));
+    assert_ne!(
+        swarm::<Messages>(7, 5, 2_000_000).1,
+        swarm::<Messages>(8, 5, 2_000_000).1
+    );
+}

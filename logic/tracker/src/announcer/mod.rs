@@ -11,19 +11,16 @@
 //! - It is asked no more often than once a minute, but for events and retries on the way (G15).
 //! - All that waits has an end: [`Announcer::next_timeout`] is `Some` as long as anything does.
 //!
-//! Methods: `handle_*` are inputs, verbs are commands, nouns are getters. Inputs and commands only change
-//! state; requests are made by [`Announcer::handle_timeout`], so after each call the driver looks at
-//! [`Announcer::next_timeout`], which may be the present moment.
-//!
-//! Deliberately absent: sockets, names, TLS, redirects, time-outs of HTTP requests (the driver answers
-//! each request within a bounded time), and scrapes on a schedule: an announce brings the same counts.
+//! Deliberately absent: sockets, names, TLS, redirects, and scrapes on a schedule: an announce brings the same counts.
 
 mod drive;
+mod outcome;
 mod round;
 #[cfg(test)]
 mod tests;
 mod tracker;
 mod types;
+mod udp;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,6 +47,10 @@ const NETWORK_JITTER: Duration = Duration::from_secs(3);
 const RETRY_MIN: Duration = Duration::from_secs(5);
 
 /// The trackers of one torrent.
+///
+/// Methods: `handle_*` are inputs, verbs are commands, nouns are getters. Inputs and commands only change
+/// state; requests are made by [`Self::handle_timeout`], so after each call the driver looks at
+/// [`Self::next_timeout`], which may be the present moment.
 #[derive(Debug)]
 pub struct Announcer {
     config: AnnouncerConfig,
@@ -202,19 +203,19 @@ impl Announcer {
         for tracker in &mut self.trackers {
             let spread = u64::try_from(NETWORK_JITTER.as_nanos()).unwrap_or(u64::MAX);
             let soon = now + Duration::from_nanos(self.rng.below(spread));
-            if tracker.is_busy() {
-                self.cancels
-                    .extend(tracker.attempt.take().and_then(|it| it.request()));
-                (tracker.due, tracker.not_before) = (soon, soon);
-            }
-            if tracker.fails > 0 {
-                tracker.fails = 0;
-                tracker.not_before = soon;
-            }
             let regular = tracker
                 .last_ok
                 .map_or(soon, |at| soon.max(at + tracker.min_interval));
             tracker.due = tracker.due.min(regular);
+            if tracker.is_busy() {
+                self.cancels
+                    .extend(tracker.attempt.take().and_then(|it| it.request()));
+                (tracker.due, tracker.not_before) = (regular, soon);
+            }
+            if tracker.fails > 0 && !tracker.never {
+                tracker.fails = 0;
+                tracker.not_before = soon;
+            }
         }
         self.next = Some(now);
     }

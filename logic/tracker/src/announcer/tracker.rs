@@ -160,8 +160,9 @@ impl Tracker {
         self.attempt.as_ref().is_some_and(|it| !it.is_answered())
     }
 
-    pub(super) fn may_be_asked(&self, now: Instant) -> bool {
-        self.url.is_some() && !self.never && !self.is_busy() && self.not_before <= now
+    /// Worth asking at some time.
+    pub(super) fn is_usable(&self) -> bool {
+        self.url.is_some() && !self.never
     }
 
     /// Begins a new session with it.
@@ -169,6 +170,8 @@ impl Tracker {
         (self.registered, self.completed_done, self.stop_wanted) = (false, false, false);
         (self.fails, self.never) = (0, false);
         (self.due, self.not_before) = (now, now);
+        (self.last_ok, self.last_error) =
+            (None, self.last_error.take().filter(|_| self.url.is_none()));
         for endpoint in &mut self.endpoints {
             endpoint.registered = false;
         }
@@ -279,7 +282,7 @@ impl Tracker {
 
     pub(super) fn status(&self, serves: bool, running: bool) -> TrackerStatus<'_> {
         let busy = self.is_busy();
-        let state = if self.url.is_none() || self.never {
+        let state = if !self.is_usable() {
             TrackerState::Unusable
         } else if self.fails == 0 && self.last_ok.is_some() {
             TrackerState::Working

@@ -3,6 +3,7 @@
 
 mod events;
 mod hostile;
+mod model;
 mod tiers;
 mod udp;
 

@@ -1,0 +1,136 @@
+//! What a session and a torrent are started with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use torr_metainfo::FilePriorities;
+use torr_net::PortChoice;
+
+/// What a session is started with. [`SessionConfig::new`] has what most want.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Where the states of torrents are kept; made if it is not there. Several sessions may share it, as
+    /// long as they do not have the same torrent in the same folder.
+    pub state_dir: PathBuf,
+    pub port: PortChoice,
+    /// Nothing is listened for, and no peer dialled, by another address than this.
+    pub bind: Option<IpAddr>,
+    /// Bytes a second of all torrents together, protocol included; `None` for no limit.
+    pub down_rate: Option<u64>,
+    pub up_rate: Option<u64>,
+    /// Bytes that the whole process should take at most.
+    pub memory: u64,
+    /// False: nothing is ever sent but what the protocol needs.
+    pub allow_upload: bool,
+    /// Let trackers of the open Internet lead to private addresses.
+    pub allow_private: bool,
+    /// Connections of all torrents together, and of each.
+    pub conns_max: usize,
+    pub conns_per_torrent_max: usize,
+}
+
+impl SessionConfig {
+    /// The usual limits: 64 MiB of memory, 2,000 connections, 200 for each torrent, no limit of rates, a
+    /// port out of 6881 to 6889.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            port: PortChoice::default(),
+            bind: None,
+            down_rate: None,
+            up_rate: None,
+            memory: 64 << 20,
+            allow_upload: true,
+            allow_private: false,
+            conns_max: 2_000,
+            conns_per_torrent_max: 200,
+        }
+    }
+
+    /// `$XDG_STATE_HOME/torr`, or `~/.local/state/torr`; `None` where neither variable is set. `var` looks
+    /// an environment variable up.
+    #[must_use]
+    pub fn default_state_dir(var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+        // The specification has us ignore relative paths.
+        let absolute = |name| {
+            let path = PathBuf::from(var(name)?);
+            path.is_absolute().then_some(path)
+        };
+        let state = absolute("XDG_STATE_HOME");
+        let state = state.or_else(|| Some(absolute("HOME")?.join(".local/state")));
+        Some(state?.join("torr"))
+    }
+}
+
+/// A torrent to be added. [`AddTorrent::new`] has what most want.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// The bytes of the .torrent.
+    pub torrent: Vec<u8>,
+    /// The download folder; made if it is not there.
+    pub dir: PathBuf,
+    /// Another name for the top-level file or folder.
+    pub name: Option<String>,
+    /// `None`: all files.
+    pub wanted: Option<FilePriorities>,
+    /// Pieces in order, for whoever reads along.
+    pub sequential: bool,
+    /// Announce URLs beside the torrent's own, each a tier of its own.
+    pub extra_trackers: Vec<String>,
+    /// Peers to be dialled at once.
+    pub peers: Vec<SocketAddr>,
+    /// Reserve the space before anything else.
+    pub preallocate: bool,
+    /// Take foreign files over, whatever is in them.
+    pub overwrite: bool,
+    /// Hash everything that is there, whatever the state says.
+    pub recheck: bool,
+    /// Take files of the right length for right without hashing them.
+    pub trust: bool,
+}
+
+impl AddTorrent {
+    /// All files of a torrent, into `dir`.
+    #[must_use]
+    pub fn new(torrent: impl Into<Vec<u8>>, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            torrent: torrent.into(),
+            dir: dir.into(),
+            name: None,
+            wanted: None,
+            sequential: false,
+            extra_trackers: Vec::new(),
+            peers: Vec::new(),
+            preallocate: false,
+            overwrite: false,
+            recheck: false,
+            trust: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_where_the_variables_say() {
+        let dir = |vars: &[(&str, &str)]| {
+            let vars = vars.to_vec();
+            SessionConfig::default_state_dir(|name| {
+                let found = vars.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| value.into())
+            })
+        };
+        assert_eq!(
+            dir(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]),
+            Some("/s/torr".into())
+        );
+        assert_eq!(
+            dir(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]),
+            Some("/h/.local/state/torr".into())
+        );
+        assert_eq!(dir(&[]), None);
+    }
+}

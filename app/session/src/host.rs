@@ -1,0 +1,191 @@
+//! What the shard calls: jobs go to the disk, news and figures to those who listen.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+use torr_base::{InfoHash, Instant};
+use torr_disk::{Disk, Opened};
+use torr_metainfo::{FileIndex, FilePriorities};
+use torr_net::Host;
+use torr_node::{AddError, News, Node, Notice, SwarmInit, TorrentInit, TorrentKey};
+use torr_store::{BlockBuf, DiskJob};
+
+use crate::events::{Event, lock};
+use crate::stats::TorrentStats;
+use crate::torrent::{Shared, Stage};
+
+/// Every torrent of a session, from its opening to its end.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    torrents: Mutex<BTreeMap<InfoHash, Arc<Shared>>>,
+    /// How many there are.
+    count: watch::Sender<usize>,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            torrents: Mutex::default(),
+            count: watch::Sender::new(0),
+        }
+    }
+
+    /// False where the torrent is there already.
+    pub(crate) fn insert(&self, shared: &Arc<Shared>) -> bool {
+        let mut torrents = lock(&self.torrents);
+        let info_hash = shared.info.info_hash();
+        if torrents.contains_key(&info_hash) {
+            return false;
+        }
+        torrents.insert(info_hash, Arc::clone(shared));
+        self.count.send_replace(torrents.len());
+        true
+    }
+
+    pub(crate) fn remove(&self, info_hash: InfoHash) {
+        let mut torrents = lock(&self.torrents);
+        torrents.remove(&info_hash);
+        self.count.send_replace(torrents.len());
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Shared>> {
+        lock(&self.torrents).values().cloned().collect()
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn empty(&self) {
+        // The sender is ours, so there is always one.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+/// Lives on the shard's thread.
+#[derive(Debug)]
+pub(crate) struct SessionHost {
+    disk: Arc<Disk>,
+    registry: Arc<Registry>,
+    /// Those that are in their swarms.
+    torrents: BTreeMap<TorrentKey, Arc<Shared>>,
+}
+
+/// A torrent whose storage is open, on its way into its swarm.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) opened: Opened,
+    pub(crate) wanted: FilePriorities,
+    pub(crate) trackers: Vec<Vec<String>>,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) sequential: bool,
+}
+
+impl SessionHost {
+    pub(crate) fn new(disk: Arc<Disk>, registry: Arc<Registry>) -> Self {
+        Self {
+            disk,
+            registry,
+            torrents: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn join(&mut self, node: &mut Node<BlockBuf>, now: Instant, joining: Joining) {
+        let Joining { shared, opened, .. } = joining;
+        let init = TorrentInit {
+            storage: shared.id,
+            swarm: SwarmInit::new(&shared.info, &joining.wanted, opened.have, opened.partial),
+            trackers: joining.trackers,
+            peers: joining.peers,
+            sequential: joining.sequential,
+        };
+        let key = match node.add_torrent(now, init) {
+            Ok(key) => key,
+            Err(AddError::Exists(_)) => {
+                debug_assert!(false, "the registry holds every info-hash once");
+                self.over(&shared);
+                return;
+            }
+        };
+        self.torrents.insert(key, Arc::clone(&shared));
+        let before = std::mem::replace(&mut *lock(&shared.stage), Stage::Joined(key));
+        publish(node, key, &shared);
+        shared.hub.emit(&Event::Added);
+        if matches!(before, Stage::Opening { stop: true }) {
+            node.stop_torrent(now, key);
+        }
+    }
+
+    /// The end of a torrent.
+    fn over(&self, shared: &Shared) {
+        shared.end();
+        self.registry.remove(shared.info.info_hash());
+    }
+}
+
+impl Host for SessionHost {
+    fn disk(&mut self, job: DiskJob<BlockBuf>) {
+        self.disk.submit(job);
+    }
+
+    fn tell(&mut self, node: &mut Node<BlockBuf>, _now: Instant, key: TorrentKey, news: News) {
+        let Some(shared) = self.torrents.get(&key) else {
+            return;
+        };
+        let notice = match news {
+            News::Swarm(notice) => notice,
+            News::Tracker { url, event } => {
+                shared.hub.emit(&Event::Tracker { url, event });
+                return;
+            }
+        };
+        let event = match notice {
+            // Too many to tell, and the figures say the same.
+            Notice::PieceDone { .. } => return,
+            Notice::FileDone { file } => Event::FileDone {
+                file: FileIndex::new(
+                    u32::try_from(file).expect("a torrent has at most 2^20 files"),
+                ),
+            },
+            Notice::Banned { addr, why } => Event::PeerBanned {
+                addr,
+                why: why.to_string(),
+            },
+            Notice::Complete => Event::Complete,
+            Notice::Synced => Event::Synced,
+            Notice::Failed(error) => Event::Failed(error),
+            Notice::Stopped => {
+                publish(node, key, shared);
+                node.remove_torrent(key);
+                if let Some(shared) = self.torrents.remove(&key) {
+                    self.over(&shared);
+                }
+                return;
+            }
+        };
+        publish(node, key, shared);
+        shared.hub.emit(&event);
+    }
+
+    fn observe(&mut self, node: &Node<BlockBuf>, _now: Instant) {
+        for (key, shared) in &self.torrents {
+            publish(node, *key, shared);
+        }
+    }
+}
+
+/// So that figures are never older than the event that follows.
+fn publish(node: &Node<BlockBuf>, key: TorrentKey, shared: &Shared) {
+    if let Some(stats) = node.stats(key) {
+        shared.stats.send_replace(TorrentStats::from(stats));
+    }
+}
+
+impl Drop for SessionHost {
+    fn drop(&mut self) {
+        // The shard is gone, in order or not: nobody shall wait for news that cannot come.
+        for shared in self.torrents.values() {
+            shared.hub.close();
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! From an added torrent to one that is in its swarm: what the disk's threads tell while they open it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use torr_disk::{Disk, OpenProgress, OpenWarning, StorageSpec};
+use torr_metainfo::FilePriorities;
+use torr_net::ShardHandle;
+use torr_store::StorageError;
+
+use crate::events::{Event, lock};
+use crate::host::{Joining, Registry, SessionHost};
+use crate::torrent::{Shared, Stage};
+
+pub(crate) struct Opening {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spec: StorageSpec,
+    pub(crate) wanted: FilePriorities,
+    pub(crate) trackers: Vec<Vec<String>>,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) sequential: bool,
+}
+
+/// Has the disk open the storage and, when that is done, the shard join the swarm.
+pub(crate) fn open(
+    disk: &Disk,
+    shard: &ShardHandle<SessionHost>,
+    registry: &Arc<Registry>,
+    opening: Opening,
+) {
+    let (id, shared) = (opening.shared.id, Arc::clone(&opening.shared));
+    let progress = move |progress: OpenProgress| {
+        shared.hub.emit(&Event::Checking {
+            done: progress.pieces_done.into(),
+            total: progress.pieces.into(),
+        });
+    };
+    let (shard, registry) = (shard.clone(), Arc::clone(registry));
+    let Opening {
+        shared,
+        spec,
+        wanted,
+        trackers,
+        peers,
+        sequential,
+    } = opening;
+    disk.open(id, spec, progress, move |opened| {
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => return failed(&registry, &shared, error),
+        };
+        for warning in &opened.warnings {
+            shared.hub.emit(&Event::Warning(text(warning)));
+        }
+        let joining = Joining {
+            shared: Arc::clone(&shared),
+            opened,
+            wanted,
+            trackers,
+            peers,
+            sequential,
+        };
+        if shard
+            .post(move |node, host, now| host.join(node, now, joining))
+            .is_err()
+        {
+            shared.hub.close();
+        }
+    });
+}
+
+/// It never was in its swarm, so nothing is left to be done.
+fn failed(registry: &Registry, shared: &Shared, error: StorageError) {
+    let asked_to = *lock(&shared.stage) == Stage::Opening { stop: true };
+    if !asked_to {
+        shared.hub.emit(&Event::Failed(error));
+    }
+    shared.end();
+    registry.remove(shared.info.info_hash());
+}
+
+fn text(warning: &OpenWarning) -> String {
+    match warning {
+        OpenWarning::LogDamaged { records } => {
+            format!("{records} records of the state were damaged; those pieces were checked again")
+        }
+        OpenWarning::LogUnreadable { path, why } => {
+            format!(
+                "the state could not be read ({why}) and was put aside as {path}; the files were checked"
+            )
+        }
+        OpenWarning::FileLost { path } => {
+            format!("{path} is gone or shorter than it was; it is downloaded again")
+        }
+        OpenWarning::FileChanged { path } => {
+            format!("{path} was changed by another program; it was checked again")
+        }
+        OpenWarning::Unreadable { path, why } => {
+            format!("{path} could not be read ({why}); its pieces count as missing")
+        }
+        OpenWarning::LinkLeftOut { path, why } => {
+            format!("the symbolic link {path} was left out: {why}")
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A session: one node, its disk, and the torrents in it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use torr_base::Rng;
+use torr_disk::{Disk, DiskConfig, OnExisting, StorageSpec};
+use torr_metainfo::{FilePriorities, FilePriority, Metainfo};
+use torr_net::http::HttpClient;
+use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
+use torr_node::NodeConfig;
+use torr_store::StorageId;
+use torr_wire::own_peer_id;
+
+use crate::config::{AddTorrent, SessionConfig};
+use crate::error::SessionError;
+use crate::events::lock;
+use crate::host::{Registry, SessionHost};
+use crate::opening::{Opening, open};
+use crate::torrent::{Shared, Stage, Torrent};
+
+/// Of the memory that a session may take: what all else than blocks needs.
+const MEMORY_BESIDE_BLOCKS: u64 = 12 << 20;
+/// With less memory for blocks there is no downloading at a good rate.
+const POOL_BYTES_MIN: u64 = 4 << 20;
+/// Blocks of unfinished pieces take no more of the pool than this many hundredths; the rest is on its way
+/// to the disk or to peers.
+const ASSEMBLY_SHARE: u64 = 75;
+/// Requests to trackers under way at once.
+const HTTP_IN_FLIGHT_MAX: usize = 64;
+
+/// Torrents that share a port, memory, and limits. Clones are handles on the same session.
+///
+/// A session has threads of its own: one for the network, some for the disk. What is called here may be
+/// called from any tokio runtime. When the last handle on it or its torrents is dropped the session ends
+/// as if it was killed, which loses nothing; [`Self::shutdown`] is the polite way.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) shard: ShardHandle<SessionHost>,
+    /// `None` once shut down.
+    disk: Mutex<Option<Arc<Disk>>>,
+    registry: Arc<Registry>,
+    closing: AtomicBool,
+    next_storage: AtomicU64,
+    listen: Vec<SocketAddr>,
+    state_dir: PathBuf,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("listen", &self.0.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Takes a port and starts the threads.
+    ///
+    /// # Errors
+    /// [`SessionError::Listen`] where no port can be had, [`SessionError::Start`] where there is no
+    /// thread.
+    pub async fn start(config: SessionConfig) -> Result<Self, SessionError> {
+        let seed = getrandom::u64()
+            .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
+        let sockets = Sockets::bind(config.port, config.bind)?;
+        let listen = sockets.addrs();
+        let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);
+        let pool_bytes = pool_bytes.max(POOL_BYTES_MIN);
+        let mut rng = Rng::new(seed);
+        let client = format!("torr/{}", env!("CARGO_PKG_VERSION"));
+        let node = NodeConfig {
+            down_rate: config.down_rate,
+            up_rate: config.up_rate,
+            upload: config.allow_upload,
+            conns_max: config.conns_max,
+            conns_per_torrent_max: config.conns_per_torrent_max,
+            assembly_bytes: pool_bytes / 100 * ASSEMBLY_SHARE,
+            ..NodeConfig::new(own_peer_id(&mut rng), sockets.port(), client)
+        };
+        let inbox = DiskInbox::new();
+        let answers = inbox.clone();
+        let disk = Disk::start(DiskConfig::default(), move |done| answers.push(done));
+        let disk = Arc::new(disk);
+        let registry = Arc::new(Registry::new());
+        let host = SessionHost::new(Arc::clone(&disk), Arc::clone(&registry));
+        let shard = ShardConfig {
+            node,
+            sockets,
+            bind: config.bind,
+            http: HttpClient::new(config.allow_private),
+            http_in_flight_max: HTTP_IN_FLIGHT_MAX,
+            pool_bytes,
+            seed: rng.next_u64(),
+            inbox,
+        };
+        let shard = ShardHandle::start(shard, host).map_err(SessionError::Start)?;
+        Ok(Self(Arc::new(Inner {
+            shard,
+            disk: Mutex::new(Some(disk)),
+            registry,
+            closing: AtomicBool::new(false),
+            next_storage: AtomicU64::new(0),
+            listen,
+            state_dir: config.state_dir,
+        })))
+    }
+
+    /// Where peers are listened for: one address for each family, all with the same port.
+    #[must_use]
+    pub fn listen_addrs(&self) -> Vec<SocketAddr> {
+        self.0.listen.clone()
+    }
+
+    /// Adds a torrent. Its storage is opened, and what is there checked, while it is here already:
+    /// [`Torrent::joined`] waits for that, and its events tell of it.
+    ///
+    /// # Errors
+    /// [`SessionError::Metainfo`], [`SessionError::AlreadyAdded`], [`SessionError::WrongFileCount`],
+    /// [`SessionError::Closed`]. That the storage cannot be opened is an event of the torrent.
+    pub async fn add(&self, add: AddTorrent) -> Result<Torrent, SessionError> {
+        let metainfo = Metainfo::parse(&add.torrent)?;
+        let info = metainfo.info();
+        let files = info.map().file_count();
+        let wanted = add.wanted.unwrap_or_else(|| FilePriorities::all(files));
+        if wanted.file_count() != files {
+            let given = wanted.file_count();
+            return Err(SessionError::WrongFileCount { given, files });
+        }
+        let mut trackers = metainfo.trackers().to_vec();
+        trackers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
+        let name = add.name.as_deref().unwrap_or(info.layout().root());
+        let id = StorageId(self.0.next_storage.fetch_add(1, Ordering::Relaxed));
+        let shared = Shared::new(id, Arc::clone(info), add.dir.join(name));
+        let is_wanted = |file| wanted.get(file) != FilePriority::Skip;
+        let spec = StorageSpec {
+            info: Arc::clone(info),
+            root: add.dir,
+            name: add.name,
+            state_dir: self.0.state_dir.clone(),
+            torrent_bytes: add.torrent.into(),
+            wanted: info.map().files().map(is_wanted).collect(),
+            preallocate: add.preallocate,
+            on_existing: match add.overwrite {
+                true => OnExisting::Overwrite,
+                false => OnExisting::Adopt,
+            },
+            recheck: add.recheck,
+            trust: add.trust,
+        };
+        let opening = Opening {
+            shared: Arc::new(shared),
+            spec,
+            wanted,
+            trackers,
+            peers: add.peers,
+            sequential: add.sequential,
+        };
+        self.0.open(opening)
+    }
+
+    /// The torrents that are there, those that are being opened too.
+    #[must_use]
+    pub fn torrents(&self) -> Vec<Torrent> {
+        let all = self.0.registry.all().into_iter();
+        all.map(|shared| Torrent::new(Arc::clone(&self.0), shared))
+            .collect()
+    }
+
+    /// Bytes a second of all torrents together, protocol included; `None` for no limit.
+    ///
+    /// # Errors
+    /// Where the session has ended.
+    pub async fn set_rates(&self, down: Option<u64>, up: Option<u64>) -> Result<(), SessionError> {
+        let set = self
+            .0
+            .shard
+            .call(move |node, _, now| node.set_rates(now, down, up));
+        set.await
+            .map_err(|gone| SessionError::gone(&self.0.shard, gone))
+    }
+
+    /// Stops every torrent as [`Torrent::stop`] does, at most for `grace`, then ends the threads. Torrents
+    /// that have not stopped by then are left as a kill would leave them, which is safe.
+    ///
+    /// # Errors
+    /// [`SessionError::Crashed`] where the session had ended by a fault of its own.
+    pub async fn shutdown(self, grace: Duration) -> Result<(), SessionError> {
+        self.0.closing.store(true, Ordering::SeqCst);
+        let stopped = async {
+            for shared in self.0.registry.all() {
+                self.0.ask_stop(&shared).await?;
+            }
+            self.0.registry.empty().await;
+            Ok::<(), SessionError>(())
+        };
+        let crashed = self.0.shard.ended();
+        tokio::select! {
+            // Whatever went wrong with stopping, the end of the shard tells.
+            _ = timeout(grace, stopped) => {}
+            _ = crashed => {}
+        }
+        let ending = self.0.shard.quit().await;
+        let disk = lock(&self.0.disk).take();
+        let (told, ended) = oneshot::channel();
+        let wait = std::thread::Builder::new().name("torr-end".to_owned());
+        // Waits for the disk's threads, which may be in the middle of a slow write.
+        let waiting = wait.spawn(move || {
+            drop(disk);
+            let _ = told.send(());
+        });
+        if waiting.is_ok() {
+            let _ = ended.await;
+        }
+        for shared in self.0.registry.all() {
+            shared.hub.close();
+        }
+        match ending {
+            Ending::Quit => Ok(()),
+            Ending::Crashed(why) => Err(SessionError::Crashed(why)),
+        }
+    }
+}
+
+impl Inner {
+    fn open(self: &Arc<Self>, opening: Opening) -> Result<Torrent, SessionError> {
+        let shared = Arc::clone(&opening.shared);
+        let disk = lock(&self.disk);
+        let Some(disk) = disk
+            .as_ref()
+            .filter(|_| !self.closing.load(Ordering::SeqCst))
+        else {
+            return Err(SessionError::Closed);
+        };
+        if !self.registry.insert(&shared) {
+            return Err(SessionError::AlreadyAdded(shared.info.info_hash()));
+        }
+        open(disk, &self.shard, &self.registry, opening);
+        Ok(Torrent::new(Arc::clone(self), shared))
+    }
+
+    /// Has a torrent stop, wherever it is in its life.
+    pub(crate) async fn ask_stop(&self, shared: &Shared) -> Result<(), SessionError> {
+        let key = {
+            let mut stage = lock(&shared.stage);
+            match &mut *stage {
+                Stage::Opening { stop } => {
+                    *stop = true;
+                    None
+                }
+                Stage::Joined(key) => Some(*key),
+                Stage::Over => return Ok(()),
+            }
+        };
+        let Some(key) = key else {
+            if let Some(disk) = lock(&self.disk).as_ref() {
+                disk.cancel_open(shared.id);
+            }
+            return Ok(());
+        };
+        let stop = self
+            .shard
+            .call(move |node, _, now| node.stop_torrent(now, key));
+        stop.await
+            .map_err(|gone| SessionError::gone(&self.shard, gone))
+    }
+
+    /// Why the session does not answer.
+    pub(crate) fn gone(&self) -> SessionError {
+        SessionError::gone(&self.shard, ShardGone)
+    }
+}

@@ -1,0 +1,58 @@
+//! aria2c.
+
+use anyhow::Result;
+
+use super::{Done, Job, PORT, Role, Start, fresh_marker, marker_script};
+use crate::world::Node;
+
+pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
+    let mut command = node.command("aria2c");
+    command.args([
+        "--no-conf",
+        // Its UDP tracker client lives on the DHT's socket; the DHT itself has nobody to talk to here.
+        "--enable-dht=true",
+        "--enable-dht6=false",
+        "--enable-peer-exchange=false",
+        "--bt-enable-lpd=false",
+        "--bt-require-crypto=false",
+        "--bt-min-crypto-level=plain",
+        "--file-allocation=none",
+        "--summary-interval=5",
+        "--show-console-readout=false",
+        "--console-log-level=notice",
+        "--disable-ipv6=false",
+        "--allow-overwrite=true",
+        "--seed-ratio=0.0",
+    ]);
+    command
+        .arg(format!("--listen-port={PORT}"))
+        .arg(format!("--dht-listen-port={PORT}"));
+    command.arg(format!(
+        "--dht-file-path={}",
+        node.dir.join("home/dht.dat").display()
+    ));
+    command.arg(format!("--dir={}", job.dir.display()));
+    if let Some(limit) = job.options.upload_limit {
+        command.arg(format!("--max-overall-upload-limit={limit}"));
+    }
+    let marker = fresh_marker(node);
+    let hook = marker_script(node, &marker)?;
+    let done = match job.role {
+        Role::Seed => {
+            command.args(["--check-integrity=true", "--seed-time=600"]);
+            command.arg(format!("--on-bt-download-complete={}", hook.display()));
+            Done::Marker(marker)
+        }
+        Role::Leech => {
+            command.arg("--seed-time=0");
+            Done::Exit
+        }
+        Role::Stay => {
+            command.arg("--seed-time=600");
+            command.arg(format!("--on-bt-download-complete={}", hook.display()));
+            Done::Marker(marker)
+        }
+    };
+    command.arg(&job.torrent.path);
+    Ok((command, done))
+}

@@ -1,0 +1,64 @@
+//! transmission-daemon, watched through transmission-remote.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{Done, Job, PORT, Remote, Start};
+use crate::world::Node;
+
+const RPC_PORT: u16 = 9091;
+
+pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
+    let config = node.dir.join("home/transmission");
+    let watch = node.dir.join("watch");
+    for dir in [&config, &watch] {
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let file = job
+        .torrent
+        .path
+        .file_name()
+        .context("a torrent file has a name")?;
+    std::fs::copy(&job.torrent.path, watch.join(file)).context("copying the torrent file")?;
+    // Its unit is 1000 bytes per second.
+    let limit = job.options.upload_limit.map(|limit| limit / 1000);
+    let settings = json!({
+        "bind-address-ipv4": "0.0.0.0",
+        "bind-address-ipv6": "::",
+        // So that the files are whole when it says so.
+        "cache-size-mb": 0,
+        "dht-enabled": false,
+        "download-dir": job.dir,
+        "encryption": 0,
+        "incomplete-dir-enabled": false,
+        "lpd-enabled": false,
+        "message-level": 3,
+        "peer-port": PORT,
+        "pex-enabled": false,
+        "port-forwarding-enabled": false,
+        "ratio-limit-enabled": false,
+        "rename-partial-files": false,
+        "rpc-bind-address": "127.0.0.1",
+        "rpc-enabled": true,
+        "rpc-port": RPC_PORT,
+        "rpc-whitelist-enabled": false,
+        "speed-limit-up": limit.unwrap_or(0),
+        "speed-limit-up-enabled": limit.is_some(),
+        "start-added-torrents": true,
+        "trash-original-torrent-files": false,
+        "utp-enabled": false,
+        "watch-dir": watch,
+        "watch-dir-enabled": true,
+    });
+    std::fs::write(config.join("settings.json"), settings.to_string())
+        .context("writing settings.json")?;
+    let mut command = node.command("transmission-daemon");
+    command
+        .args(["--foreground", "--log-info", "--config-dir"])
+        .arg(&config);
+    let remote = Remote {
+        program: "transmission-remote".to_owned(),
+        args: vec![format!("127.0.0.1:{RPC_PORT}"), "--list".to_owned()],
+    };
+    Ok((command, Done::Remote(remote)))
+}

@@ -9,7 +9,7 @@ use super::round::Round;
 use super::tracker::{Attempt, Failure};
 use super::types::{Stats, TrackerAction};
 use super::udp::resolve;
-use super::{Announcer, HEDGE_AFTER, Phase, RequestId};
+use super::{Announcer, Phase, RequestId};
 use crate::announce::{AnnounceRequest, Event};
 use crate::http::announce_url;
 use crate::url::Scheme;
@@ -79,6 +79,9 @@ impl Announcer {
             }
         };
         if let Some(index) = index {
+            if self.one_at_a_time {
+                self.drop_others(index, now, out);
+            }
             let tracker = &self.trackers[index];
             let event = if !tracker.registered {
                 Event::Started
@@ -88,6 +91,22 @@ impl Announcer {
                 Event::None
             };
             self.begin(index, event, now, stats, out);
+        }
+    }
+
+    /// BEP 27: whoever has not answered by now is given up before another one is asked.
+    fn drop_others(&mut self, index: usize, now: Instant, out: &mut Vec<TrackerAction>) {
+        for other in (0..self.trackers.len()).filter(|other| *other != index) {
+            let busy = self.trackers[other].is_busy();
+            let Some(attempt) = self.trackers[other].attempt.take() else {
+                continue;
+            };
+            let request = attempt.request();
+            out.extend(request.map(|request| TrackerAction::Cancel { request }));
+            if busy {
+                let failure = Failure::Transport("no answer".to_owned());
+                self.fail(other, now, &failure, out);
+            }
         }
     }
 
@@ -125,7 +144,7 @@ impl Announcer {
         order.any(|index| {
             let tracker = &self.trackers[*index];
             let attempt = tracker.attempt.as_ref().filter(|_| tracker.is_busy());
-            attempt.is_some_and(|it| now < it.since() + HEDGE_AFTER)
+            attempt.is_some_and(|it| now < it.since() + self.hedge_after())
         })
     }
 
@@ -258,7 +277,7 @@ impl Announcer {
         for index in tier.order.iter().copied() {
             let tracker = &self.trackers[index];
             if let Some(attempt) = tracker.attempt.as_ref().filter(|_| tracker.is_busy()) {
-                fresh_until = fresh_until.max(attempt.since() + HEDGE_AFTER);
+                fresh_until = fresh_until.max(attempt.since() + self.hedge_after());
             } else if tracker.is_usable() {
                 let at = self.ready_at(index);
                 idle = Some(idle.map_or(at, |idle| idle.min(at)));

@@ -39,6 +39,8 @@ use tracker::{Attempt, Failure, Tracker};
 const TRACKERS_MAX: usize = 200;
 /// A tracker that takes longer than this is given company by the next of its tier.
 const HEDGE_AFTER: Duration = Duration::from_secs(5);
+/// The same where only one tracker may be used at a time: then the slow one is given up for the next.
+const SWITCH_AFTER: Duration = Duration::from_secs(60);
 /// How long a `stopped` may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// How far the announces after a change of the network are spread (G17).
@@ -59,6 +61,8 @@ pub struct Announcer {
     rng: Rng,
     trackers: Vec<Tracker>,
     tiers: Vec<Tier>,
+    /// BEP 27: all trackers are one tier, and only one of them is asked at a time.
+    one_at_a_time: bool,
     phase: Phase,
     /// The torrent was completed in this session.
     completed: bool,
@@ -95,6 +99,7 @@ impl Announcer {
             rng,
             trackers: Vec::new(),
             tiers: Vec::new(),
+            one_at_a_time: false,
             phase: Phase::Idle,
             completed: false,
             saw_incomplete: false,
@@ -116,6 +121,18 @@ impl Announcer {
             announcer.rng.shuffle(&mut tier.order);
         }
         announcer
+    }
+
+    /// For private torrents (BEP 27): the tiers are tried one after the other, and one tracker is used at
+    /// a time. To be called before the first start.
+    pub fn use_one_at_a_time(&mut self) {
+        let order = self.tiers.drain(..).flat_map(|tier| tier.order).collect();
+        let serving = None;
+        self.tiers.push(Tier { order, serving });
+        for tracker in &mut self.trackers {
+            tracker.tier = 0;
+        }
+        self.one_at_a_time = true;
     }
 
     /// One more tracker, at the end of its tier; a tier past the last one makes a new one. `None` where
@@ -335,14 +352,24 @@ impl Announcer {
 
     fn insert_tracker(&mut self, tier: usize, url: &str) -> TrackerId {
         let index = self.trackers.len();
-        let tier = tier.min(self.tiers.len());
+        let named_tier = tier.min(self.tiers.len());
+        let tier = if self.one_at_a_time { 0 } else { named_tier };
         if tier == self.tiers.len() {
             self.tiers.push(Tier::default());
         }
         let id = TrackerId(u32::try_from(index).expect("at most TRACKERS_MAX"));
-        self.trackers.push(Tracker::new(id, tier, url));
+        self.trackers.push(Tracker::new(id, tier, named_tier, url));
         self.tiers[tier].order.push(index);
         id
+    }
+
+    /// How long an answer may take before the next of the tier is asked.
+    fn hedge_after(&self) -> Duration {
+        if self.one_at_a_time {
+            SWITCH_AFTER
+        } else {
+            HEDGE_AFTER
+        }
     }
 
     fn drop_attempts(&mut self) {

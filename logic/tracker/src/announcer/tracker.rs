@@ -38,6 +38,8 @@ const ENDPOINTS_MAX: usize = 8;
 pub(super) struct Tracker {
     pub(super) id: TrackerId,
     pub(super) tier: usize,
+    /// The tier that it was named in, for people.
+    named_tier: usize,
     /// `None` where it can not be used; `last_error` says why.
     pub(super) url: Option<TrackerUrl>,
     masked: String,
@@ -123,7 +125,7 @@ impl Attempt {
 }
 
 impl Tracker {
-    pub(super) fn new(id: TrackerId, tier: usize, text: &str) -> Self {
+    pub(super) fn new(id: TrackerId, tier: usize, named_tier: usize, text: &str) -> Self {
         let (url, last_error) = match usable(text) {
             Ok(url) => (Some(url), None),
             Err(why) => (None, Some(why)),
@@ -131,6 +133,7 @@ impl Tracker {
         Self {
             id,
             tier,
+            named_tier,
             url,
             masked: mask(text),
             attempt: None,
@@ -300,7 +303,7 @@ impl Tracker {
         };
         TrackerStatus {
             id: self.id,
-            tier: self.tier,
+            tier: self.named_tier,
             url: &self.masked,
             state,
             last_error: self.last_error.as_deref(),

@@ -21,7 +21,10 @@ fn inside_a_tier_the_next_one_follows_a_failure_at_once() {
     world.start();
     world.run(secs(1));
     assert_eq!(world.peers().len(), 1);
-    // The one that works is in front now, and the others are left alone.
+    // The one that works is in front now (BEP 12), and the others are left alone.
+    let front = world.announcer.tiers[0].order[0];
+    let state = world.announcer.trackers().nth(front).unwrap().state;
+    assert_eq!(state, TrackerState::Working);
     let asked = world.gets.len();
     world.run(secs(1700));
     assert_eq!(world.gets.len(), asked);
@@ -49,6 +52,22 @@ fn a_hanging_one_gets_company_after_five_seconds() {
     world.run(secs(2));
     assert_eq!(world.gets.len(), 2);
     assert_eq!(world.gets[1].0, 1005);
+}
+
+#[test]
+fn what_happens_elsewhere_hurries_nobody() {
+    let mut world = World::new(&[
+        &["http://a/a", "http://b/a"],
+        &["http://c/a"],
+        &["http://d/a"],
+    ])
+    .tracker("a", |_| None)
+    .tracker("b", |_| None)
+    .tracker("c", |_| good())
+    .tracker("d", |_| Some((secs(3), Err("reset".to_owned()))));
+    world.start();
+    world.run(secs(4));
+    assert_eq!(world.times("a").len() + world.times("b").len(), 1);
 }
 
 #[test]
@@ -93,6 +112,25 @@ fn a_failed_regular_announce_moves_the_tier_on_and_back_off_grows() {
     }
     assert!(gaps.len() >= 7, "{gaps:?}");
     assert_eq!(world.states(), [TrackerState::Failing]);
+}
+
+#[test]
+fn those_that_failed_together_are_not_asked_again_together() {
+    let urls: Vec<String> = (0..40).map(|i| format!("http://t{i}/a")).collect();
+    let tiers: Vec<[&str; 1]> = urls.iter().map(|url| [url.as_str()]).collect();
+    let tiers: Vec<&[&str]> = tiers.iter().map(|tier| &tier[..]).collect();
+    let mut world = World::new(&tiers);
+    for i in 0..40 {
+        world = world.tracker(&format!("t{i}"), |_| refused());
+    }
+    world.start();
+    world.run(secs(20));
+    let mut per_second = BTreeMap::new();
+    for (at, _) in &world.gets[40..] {
+        *per_second.entry(*at).or_insert(0) += 1;
+    }
+    assert_eq!(per_second.values().sum::<i32>(), 40);
+    assert!(per_second.values().all(|n| *n < 20), "{per_second:?}");
 }
 
 #[test]
@@ -202,4 +240,50 @@ fn urls_that_can_not_be_used_are_shown_with_the_reason() {
     announcer.handle_timeout(Instant::ZERO, &Stats::default(), &mut out);
     assert!(out.is_empty());
     assert_eq!(announcer.next_timeout(), None);
+}
+
+#[test]
+fn a_private_torrent_uses_one_tracker_at_a_time() {
+    let up = std::cell::Cell::new(true);
+    let mut world = World::new(&[&["http://a/a"], &["http://b/a"], &["http://c/a"]])
+        .tracker("a", |_| if up.get() { good() } else { None })
+        .tracker("b", |_| refused())
+        .tracker("c", |_| good());
+    world.announcer.use_one_at_a_time();
+    world.start();
+    world.run(secs(1799));
+    assert_eq!(world.gets.len(), 1);
+    up.set(false);
+    world.run(secs(59));
+    assert_eq!(world.gets.len(), 2);
+    // The world has no time-out of its own for a request that hangs; the announcer's is the long one.
+    world.run(secs(360));
+    assert_eq!((world.times("b").len(), world.times("c").len()), (1, 1));
+    let working: Vec<_> = world
+        .states()
+        .iter()
+        .map(|state| *state == TrackerState::Working)
+        .collect();
+    assert_eq!(working, [false, false, true]);
+    let tiers: Vec<_> = world.announcer.trackers().map(|it| it.tier).collect();
+    assert_eq!(tiers, [0, 1, 2]);
+}
+
+#[test]
+fn a_private_torrent_gives_a_silent_tracker_up_for_the_next() {
+    let mut world =
+        World::new(&[&["udp://192.0.2.1:80"], &["http://b/a"]]).tracker("b", |_| good());
+    world.announcer.use_one_at_a_time();
+    world.start();
+    world.run(secs(59));
+    assert!(world.gets.is_empty());
+    world.run(secs(2));
+    assert_eq!(world.times("b"), [60]);
+    assert_eq!(
+        world.states(),
+        [TrackerState::Failing, TrackerState::Working]
+    );
+    let sent = world.rest.len();
+    world.run(secs(1700));
+    assert_eq!(world.rest.len(), sent, "the silent one is left alone");
 }

@@ -18,6 +18,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(110);
 const SILENT: Duration = Duration::from_secs(150);
 /// A peer that keeps us choked so long while others wait for its place is let go.
 const NEVER_UNCHOKES: Duration = Duration::from_secs(600);
+/// How long a peer is not asked for a piece that it rejected without choking us.
+const REJECTED_FOR: Duration = Duration::from_secs(60);
 /// Blocks of a piece that nobody adds to any more are written to the disk, to free their memory.
 const STALLED: Duration = Duration::from_secs(30);
 /// Dials begun in one tick; 30 a second.
@@ -87,8 +89,16 @@ impl<B> Swarm<B> {
             peer.send(Message::KeepAlive, out);
             peer.spoken = now;
         }
+        if now.since(peer.rejected_since) >= REJECTED_FOR {
+            peer.rejected.clear();
+        }
         if peer.requests.is_overdue(now) {
             peer.requests.snubbed = true;
+            // Without the cancels it would still owe us what we may soon ask it for again.
+            let owed: Vec<_> = peer.requests.blocks().collect();
+            for block in owed {
+                peer.send(Message::Cancel(block.raw()), out);
+            }
             self.release_requests(key);
             self.fill_all(now, out);
         } else {

@@ -10,7 +10,7 @@ use torr_wire::{ExtendedHandshake, Landing, Message, WireSink};
 use crate::action::{CloseReason, Misbehaved, Outbox, PeerKey};
 use crate::assembly::Placed;
 use crate::peer::requests::Arrival;
-use crate::peer::upload::Cancelled;
+use crate::peer::upload::{Cancelled, REQUESTS_MAX};
 use crate::swarm::Swarm;
 
 /// BEP 6: how many requests in a minute a choked peer may send.
@@ -264,9 +264,12 @@ impl<B> PeerCx<'_, B> {
                 peer.choked_requests = 0;
             }
             // Requests that crossed our choke on the way are forgiven: up to what was allowed.
-            let crossed = self.now.since(peer.choke_changed) < Duration::from_secs(10);
+            let crossed = peer
+                .choked_at
+                .is_some_and(|at| self.now.since(at) < Duration::from_secs(10));
+            let forgiven = if crossed { REQUESTS_MAX as u32 } else { 0 };
             peer.choked_requests += 1;
-            if peer.choked_requests > CHOKED_REQUESTS_MAX && !crossed {
+            if peer.choked_requests > CHOKED_REQUESTS_MAX + forgiven {
                 return Err(Misbehaved::RequestsWhileChoked);
             }
             if peer.fast {
@@ -312,6 +315,8 @@ impl<B> PeerCx<'_, B> {
             // A piece that it rejects while choked is no longer allowed fast.
             if peer.chokes_us {
                 peer.fast_for_us.retain(|piece| *piece != block.piece);
+            } else {
+                peer.reject(block.piece, self.now);
             }
             self.swarm.assembly.release(block);
             self.swarm.disown(self.key, block.piece);

@@ -20,6 +20,9 @@ pub(crate) use upload::Upload;
 use crate::action::{Action, ConnKey, Outbox};
 use crate::rates::Rate;
 
+/// A peer that rejects requests for so many pieces is not asked for anything for a while.
+pub(crate) const REJECTED_MAX: usize = 32;
+
 /// What the node knows of a peer when its handshake is through.
 #[derive(Clone, Copy, Debug)]
 pub struct NewPeer {
@@ -56,6 +59,10 @@ pub(crate) struct Peer<B> {
     pub(crate) interested_in_us: bool,
     /// Pieces that we may ask for while choked (BEP 6).
     pub(crate) fast_for_us: Vec<PieceIndex>,
+    /// Pieces that it rejected requests for although it does not choke us: it is not asked for them
+    /// again for a while, or it could hold the last blocks of a torrent for ever.
+    pub(crate) rejected: Vec<PieceIndex>,
+    pub(crate) rejected_since: Instant,
     /// Where it listens, as its extension handshake says.
     pub(crate) listens: Option<u16>,
     pub(crate) client: String,
@@ -80,6 +87,8 @@ pub(crate) struct Peer<B> {
     pub(crate) up: Rate,
     pub(crate) heard: Instant,
     pub(crate) spoken: Instant,
+    /// When we last took its slot away; `None` while it never had one.
+    pub(crate) choked_at: Option<Instant>,
     /// When we last changed whether it is choked.
     pub(crate) choke_changed: Instant,
     /// Since when it keeps us choked while we want something.
@@ -109,6 +118,8 @@ impl<B> Peer<B> {
             chokes_us: true,
             interested_in_us: false,
             fast_for_us: Vec::new(),
+            rejected: Vec::new(),
+            rejected_since: now,
             listens: new.dialled.then_some(new.addr.port()),
             client: torr_wire::client_name(&new.id),
             choked_by_us: true,
@@ -125,6 +136,7 @@ impl<B> Peer<B> {
             heard: now,
             spoken: now,
             choke_changed: now,
+            choked_at: None,
             wanting_since: None,
             choked_requests: 0,
             choked_minute: now,
@@ -148,12 +160,24 @@ impl<B> Peer<B> {
 
     /// Whether a request for the piece may go out now.
     pub(crate) fn may_ask(&self, piece: PieceIndex) -> bool {
-        !self.chokes_us || self.fast_for_us.contains(&piece)
+        (!self.chokes_us || self.fast_for_us.contains(&piece)) && !self.rejected.contains(&piece)
     }
 
     /// Whether it can be asked for anything at all.
     pub(crate) fn can_be_asked(&self) -> bool {
-        self.interesting > 0 && (!self.chokes_us || !self.fast_for_us.is_empty())
+        self.interesting > 0
+            && (!self.chokes_us || !self.fast_for_us.is_empty())
+            && self.rejected.len() < REJECTED_MAX
+    }
+
+    /// It rejected a request that it should have served.
+    pub(crate) fn reject(&mut self, piece: PieceIndex, now: Instant) {
+        if self.rejected.is_empty() {
+            self.rejected_since = now;
+        }
+        if self.rejected.len() < REJECTED_MAX && !self.rejected.contains(&piece) {
+            self.rejected.push(piece);
+        }
     }
 
     /// Where it can be dialled.

@@ -78,6 +78,7 @@ impl<B> Swarm<B> {
         }
         peer.choked_by_us = true;
         peer.choke_changed = now;
+        peer.choked_at = Some(now);
         peer.choked_requests = 0;
         peer.send(Message::Choke, out);
         let mut dropped = Vec::new();

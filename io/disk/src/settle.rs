@@ -17,7 +17,7 @@ use crate::plan::Kind;
 use crate::spec::{OnExisting, OpenWarning, Opened, StorageSpec};
 use crate::state::write_all;
 use crate::storage::{Storage, Touched};
-use crate::survey::{Candidate, Survey, placed};
+use crate::survey::{Candidate, Move, Survey, placed};
 use crate::tree::{Place, next_data, next_hole, retry};
 
 pub(crate) struct Settle<'a> {
@@ -58,7 +58,7 @@ impl Settle<'_> {
         let file = candidate.file;
         let overwrite = self.spec.on_existing == OnExisting::Overwrite;
         let is_right = |piece: PieceIndex| self.have.get(piece);
-        let ours = overwrite || candidate.intended;
+        let ours = overwrite || candidate.ours;
         if !ours && !tree.plan.pieces_of(file).any(is_right) && !self.is_blank(file)? {
             if candidate.wanted {
                 let detail = "torr did not make it, and nothing in it is of this torrent";
@@ -120,7 +120,11 @@ impl Settle<'_> {
         let to_make = |file: &u32| {
             let pending = tree.place(*file) == Place::Pending;
             pending && tree.plan.kind(*file) != Kind::Link
-                || self.found.to_move.binary_search(file).is_ok()
+                || self
+                    .found
+                    .to_move
+                    .binary_search_by_key(file, |m| m.file)
+                    .is_ok()
         };
         for file in tree.plan.files().filter(to_make) {
             add_intent(&mut intents, file);
@@ -180,11 +184,11 @@ impl Settle<'_> {
 
     /// Files that are wanted now and were not before: what the parts file has of them goes into place.
     fn move_parts(&mut self) -> Result<(), StorageError> {
-        for file in std::mem::take(&mut self.found.to_move) {
+        for it in std::mem::take(&mut self.found.to_move) {
             match self.storage.tree.file(PARTS, false) {
-                Ok(parts) => self.move_file(file, Some(&parts.fd))?,
+                Ok(parts) => self.move_file(it, Some(&parts.fd))?,
                 Err(error) if error.kind == StorageErrorKind::Missing => {
-                    self.move_file(file, None)?;
+                    self.move_file(it, None)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -194,12 +198,12 @@ impl Settle<'_> {
 
     /// Recorded as made, filled, synced, recorded as placed: at every moment the log says where the bytes
     /// are for certain.
-    fn move_file(&self, file: u32, parts: Option<&OwnedFd>) -> Result<(), StorageError> {
-        let tree = &self.storage.tree;
+    fn move_file(&self, it: Move, parts: Option<&OwnedFd>) -> Result<(), StorageError> {
+        let (file, tree) = (it.file, &self.storage.tree);
         let name = tree.plan.name(file);
         let fail = |op, errno| failed(op, &tree.show(file), errno);
         let mut touched = Touched::default();
-        let fd = if tree.ours(file) {
+        let fd = if it.exists {
             tree.root.open_file(&name, true)
         } else {
             let executable = tree.plan.kind(file) == Kind::Executable;

@@ -20,9 +20,15 @@ use crate::tree::{Place, Tree, next_data};
 pub(crate) struct Candidate {
     pub(crate) file: u32,
     pub(crate) links: u64,
-    /// We said that we would make it, and then the machine went down: it is ours.
-    pub(crate) intended: bool,
+    pub(crate) ours: bool,
     pub(crate) wanted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) file: u32,
+    /// The file is there: we made it and did not come further, or it is blank.
+    pub(crate) exists: bool,
 }
 
 /// What looking at the files told.
@@ -31,8 +37,8 @@ pub(crate) struct Survey {
     /// Bytes that each file has now; 0 where there is none.
     pub(crate) lens: Vec<u64>,
     pub(crate) candidates: Vec<Candidate>,
-    /// Wanted files whose bytes, as far as there are any, are in the parts file still.
-    pub(crate) to_move: Vec<u32>,
+    /// Wanted files whose bytes, as far as there are any, are in the parts file still; in order.
+    pub(crate) to_move: Vec<Move>,
     /// Bytes of the parts file.
     pub(crate) parts_len: u64,
     /// Pieces to hash.
@@ -78,13 +84,14 @@ pub(crate) fn survey(
         image,
         spec,
         parts,
+        damaged: damage.any(),
     };
     for file in tree.plan.files() {
         if tree.plan.kind(file) != Kind::Link {
             look.at(file, &mut found)?;
         }
     }
-    look.doubt(damage, recheck, &mut found);
+    look.doubt(recheck, &mut found);
     Ok(found)
 }
 
@@ -122,6 +129,7 @@ struct Look<'a> {
     image: &'a LogImage,
     spec: &'a StorageSpec,
     parts: Option<Arc<OpenFile>>,
+    damaged: bool,
 }
 
 impl Look<'_> {
@@ -151,13 +159,16 @@ impl Look<'_> {
         if placed {
             return self.at_ours(file, &stat, found);
         }
-        if image.made(file) {
-            // Made to take bytes from the parts file, which did not come to its end.
+        // Made to take bytes from the parts file, and that did not come to its end; the record of the
+        // making itself may be missing. In a damaged log it may as well be the record of the end.
+        let made = image.made(file);
+        if made {
             tree.set_ours(file);
+        }
+        let half = made && !self.damaged || self.is_blank(file, &stat);
+        if wanted && half && self.in_parts(file) {
             tree.set_place(file, Place::Parts);
-            if wanted {
-                found.to_move.push(file);
-            }
+            found.to_move.push(Move { file, exists: true });
             return Ok(());
         }
         // A stranger's file in the place of one that is not wanted, whose bytes we keep elsewhere.
@@ -180,7 +191,7 @@ impl Look<'_> {
             file,
             #[allow(clippy::unnecessary_cast, reason = "other widths on other systems")]
             links: stat.st_nlink as u64,
-            intended: image.intended(file) && !image.closed() && image.boot() != Some(boot_id()),
+            ours: made || self.was_about_to_make(file),
             wanted,
         });
         Ok(())
@@ -198,8 +209,26 @@ impl Look<'_> {
             tree.set_place(file, Place::Parts);
         } else if !placed && self.in_parts(file) {
             tree.set_place(file, Place::Parts);
-            found.to_move.push(file);
+            let exists = false;
+            found.to_move.push(Move { file, exists });
         }
+    }
+
+    /// Whether there is nothing in a file that anybody could lose.
+    fn is_blank(&self, file: u32, stat: &Stat) -> bool {
+        let name = self.tree.plan.name(file);
+        let is_hole = || {
+            let open = self.tree.root.open_file(&name, false);
+            open.is_ok_and(|fd| next_data(&fd, 0) == Ok(None))
+        };
+        stat.st_nlink == 1 && (stat.st_size == 0 || is_hole())
+    }
+
+    /// We said that we would make it, and then the machine went down: the record of the making may have
+    /// gone with it, though the file did not.
+    fn was_about_to_make(&self, file: u32) -> bool {
+        let image = self.image;
+        image.intended(file) && !image.closed() && image.boot() != Some(boot_id())
     }
 
     /// Whether the parts file has data of that file.
@@ -247,7 +276,7 @@ impl Look<'_> {
     }
 
     /// Decides what has to be hashed.
-    fn doubt(&self, damage: Damage, recheck: bool, found: &mut Survey) {
+    fn doubt(&self, recheck: bool, found: &mut Survey) {
         let (tree, image) = (self.tree, self.image);
         if recheck {
             found.doubtful.set_all();
@@ -266,7 +295,7 @@ impl Look<'_> {
             add(into, tree.plan.pieces_of(candidate.file));
         }
         // The record that said where these bytes are may be the one that was lost.
-        if damage.any() {
+        if self.damaged {
             let unsure = |file: &u32| tree.place(*file) == Place::Parts;
             for file in tree.plan.files().filter(unsure) {
                 add(&mut found.doubtful, tree.plan.pieces_of(file));

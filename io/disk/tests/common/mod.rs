@@ -25,10 +25,24 @@ pub(crate) struct TempDir(pub(crate) PathBuf);
 
 impl TempDir {
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory if the system has a place for that: removing thousands of synced files is slow.
+    pub(crate) fn in_memory() -> Self {
+        let shm = Path::new("/dev/shm");
+        if shm.is_dir() {
+            Self::below(shm)
+        } else {
+            Self::new()
+        }
+    }
+
+    fn below(parent: &Path) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("torr-disk-test-{}-{n}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path.canonicalize().unwrap())
     }

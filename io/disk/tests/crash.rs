@@ -1,0 +1,368 @@
+//! G1, G3, G4, G13: what is left after a kill, a power cut, or a damaged byte.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{F, Rig, Sample, TempDir, lazy, numbers, spec, state_of};
+use torr_base::Bitfield;
+use torr_disk::{Call, DiskConfig, Hook, OpenWarning, StorageSpec};
+use torr_store::{FRAME_LEN, LogHeader, read_log};
+
+const PIECE: u32 = 16_384;
+
+/// Contents by path below a folder.
+type Tree = BTreeMap<String, Vec<u8>>;
+
+fn read_tree(folder: &Path) -> Tree {
+    let mut out = Tree::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in fs::read_dir(at).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap();
+                out.insert(name.to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    out
+}
+
+fn write_tree(folder: &Path, tree: &Tree) {
+    let _ = fs::remove_dir_all(folder);
+    for (name, bytes) in tree {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// What is on the disk for certain, and every moment at which the power may fail.
+#[derive(Default)]
+struct Power {
+    synced: Tree,
+    cuts: Vec<(Tree, Tree)>,
+}
+
+/// G1. A disk that keeps nothing but what was synced, and a log that is kept to its last byte (the worst
+/// case: the claim survives, the bytes do not). The power fails before every system call.
+#[test]
+fn no_power_cut_leaves_a_piece_claimed_that_is_not_there() {
+    let dir = TempDir::new();
+    let sample = Sample::folder(
+        &[
+            F::Plain("a", 70_000),
+            F::Plain("b", 3),
+            F::Plain("x/c", 90_000),
+        ],
+        PIECE,
+    );
+    let power = Arc::new(Mutex::new(Power::default()));
+    let (shared, out, state) = (Arc::clone(&power), dir.join("out"), dir.join("state"));
+    let hook = Hook::new(move |call, name| {
+        let mut power = shared.lock().unwrap();
+        let cut = (power.synced.clone(), read_tree(&state));
+        power.cuts.push(cut);
+        // What is synced now will be there at the next call, and not before.
+        match call {
+            Call::SyncAll => power.synced = read_tree(&out),
+            Call::Sync => {
+                let path = format!("top/{}", name.trim_start_matches("top/"));
+                if let Ok(bytes) = fs::read(out.join(&path)) {
+                    power.synced.insert(path, bytes);
+                }
+            }
+            Call::Open
+            | Call::Create
+            | Call::Read
+            | Call::Write
+            | Call::Resize
+            | Call::LogWrite
+            | Call::LogSync => {}
+        }
+        None
+    });
+    let mut rig = Rig::new(DiskConfig { hook, ..lazy() });
+    rig.open(spec(&sample, &dir)).unwrap();
+    for piece in sample.all() {
+        rig.commit(&sample, &[piece]).unwrap();
+        if piece % 3 == 2 {
+            rig.sync().unwrap();
+        }
+    }
+    rig.close().unwrap();
+    drop(rig);
+    let cuts = std::mem::take(&mut power.lock().unwrap().cuts);
+    assert!(cuts.len() > 40);
+    let mut most = 0;
+    for (n, (data, state)) in cuts.iter().enumerate() {
+        write_tree(&dir.join("out"), data);
+        write_tree(&dir.join("state"), state);
+        let mut rig = Rig::new(lazy());
+        // A file that has lost its length may look like a stranger's; then nothing is claimed.
+        let opened = rig
+            .open(spec(&sample, &dir))
+            .unwrap_or_else(|e| panic!("cut {n}: {e}"));
+        assert_all_there(&sample, &dir, &opened.have, n);
+        most = most.max(opened.have.count());
+        let rest = Bitfield::full(opened.have.len());
+        let rest: Vec<u32> = rest.iter_and_not(&opened.have).map(|p| p.get()).collect();
+        rig.commit(&sample, &rest).unwrap();
+        rig.close().unwrap();
+        sample.assert_complete(&dir.join("out"));
+    }
+    assert_eq!(most, sample.geometry().piece_count());
+}
+
+fn assert_all_there(sample: &Sample, dir: &TempDir, have: &Bitfield, n: usize) {
+    let go = |_| std::ops::ControlFlow::Continue(());
+    let report = torr_disk::check(&sample.info, &dir.join("out"), None, 1, &go).unwrap();
+    assert!(!have.any_and_not(&report.have), "cut {n}: a false claim");
+}
+
+/// G3: the mark comes by itself, and soon.
+#[test]
+fn finished_pieces_are_marked_in_time_and_by_amount() {
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 64 * 16_384, PIECE));
+    let marked = |dir: &TempDir| {
+        let bytes = fs::read(state_of(dir).join("log")).unwrap();
+        read_log(&bytes, &header(&sample))
+            .unwrap()
+            .0
+            .durable()
+            .count()
+    };
+    let wait_for = |dir: &TempDir, count: u32| {
+        let begun = Instant::now();
+        while marked(dir) < count {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{} marked",
+                marked(dir)
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        begun.elapsed()
+    };
+    let mut rig = Rig::new(DiskConfig {
+        mark_after: Duration::from_millis(500),
+        mark_bytes: 20 * 16_384,
+        unmarked_bytes_max: 40 * 16_384,
+        ..DiskConfig::default()
+    });
+    rig.open(spec(&sample, &dir)).unwrap();
+    wait_for(&dir, 0);
+    std::thread::sleep(Duration::from_millis(600));
+    // A little: after the time, and not before.
+    rig.commit(&sample, &[0, 1]).unwrap();
+    assert_eq!(marked(&dir), 0);
+    assert!(wait_for(&dir, 2) > Duration::from_millis(200));
+    // Much: at once.
+    rig.commit(&sample, &(2..30).collect::<Vec<_>>()).unwrap();
+    assert!(wait_for(&dir, 20) < Duration::from_millis(400));
+}
+
+/// However slow the disk is at syncing, no more than the bound goes unmarked.
+#[test]
+fn commits_wait_rather_than_outrun_the_disk() {
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 64 * 16_384, PIECE));
+    let slow = Hook::new(|call, _| {
+        if call == Call::Sync {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        None
+    });
+    let mut rig = Rig::new(DiskConfig {
+        mark_bytes: 4 * 16_384,
+        unmarked_bytes_max: 8 * 16_384,
+        hook: slow,
+        ..DiskConfig::default()
+    });
+    rig.open(spec(&sample, &dir)).unwrap();
+    for piece in sample.all() {
+        rig.commit(&sample, &[piece]).unwrap();
+        let bytes = fs::read(state_of(&dir).join("log")).unwrap();
+        let (image, _) = read_log(&bytes, &header(&sample)).unwrap();
+        // What a group commit that is at work has taken counts until its mark: two rounds at most.
+        let open = image.have().count() - image.durable().count();
+        assert!(open <= 16, "{open} pieces unmarked");
+    }
+}
+
+fn header(sample: &Sample) -> LogHeader {
+    LogHeader {
+        info_hash: sample.info.info_hash(),
+        pieces: sample.geometry().piece_count(),
+        piece_len: sample.geometry().piece_len_max(),
+        total: sample.geometry().total(),
+        files: sample.info.map().file_count(),
+    }
+}
+
+/// G13: each frame damaged in turn, and the log cut at each frame and inside it.
+#[test]
+fn damage_to_the_log_is_named_and_costs_that_record() {
+    let (dir, sample) = (
+        TempDir::new(),
+        Sample::folder(
+            &[
+                F::Plain("a", 70_000),
+                F::Plain("b", 50_000),
+                F::Plain("c", 90_000),
+            ],
+            PIECE,
+        ),
+    );
+    let some = || StorageSpec {
+        wanted: vec![true, false, true],
+        ..spec(&sample, &dir)
+    };
+    let mut rig = Rig::new(lazy());
+    rig.open(some()).unwrap();
+    for piece in [0, 1, 2, 3, 4, 7, 8] {
+        rig.commit(&sample, &[piece]).unwrap();
+    }
+    rig.sync().unwrap();
+    rig.commit(&sample, &[9]).unwrap();
+    rig.commit(&sample, &[10]).unwrap();
+    rig.close().unwrap();
+    drop(rig);
+    let all = [0, 1, 2, 3, 4, 7, 8, 9, 10];
+    let log = state_of(&dir).join("log");
+    let whole = fs::read(&log).unwrap();
+    for at in (5..whole.len()).step_by(FRAME_LEN) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&log, &bytes).unwrap();
+        let opened = Rig::new(lazy()).open(some()).unwrap();
+        assert_eq!(opened.warnings, [OpenWarning::LogDamaged { records: 1 }]);
+        assert_all_there(&sample, &dir, &only(&opened.have, &[0, 1, 2, 3, 9, 10]), at);
+        let lost = all.iter().filter(|p| !numbers(&opened.have).contains(p));
+        assert!(
+            lost.count() <= 1,
+            "byte {at}: {:?} left",
+            numbers(&opened.have)
+        );
+    }
+    for len in (0..whole.len()).step_by(FRAME_LEN / 2) {
+        fs::write(&log, &whole[..len]).unwrap();
+        let mut rig = Rig::new(lazy());
+        match rig.open(some()) {
+            Ok(opened) => {
+                assert!(numbers(&opened.have).iter().all(|p| all.contains(p)));
+                if len < FRAME_LEN {
+                    assert!(matches!(
+                        opened.warnings[0],
+                        OpenWarning::LogUnreadable { .. }
+                    ));
+                }
+                assert_all_there(
+                    &sample,
+                    &dir,
+                    &only(&opened.have, &[0, 1, 2, 3, 9, 10]),
+                    len,
+                );
+            }
+            Err(error) => panic!("cut at {len}: {error}"),
+        }
+    }
+}
+
+/// Those of `have` that lie in wanted files alone, which is all that a check without state can see.
+fn only(have: &Bitfield, pieces: &[u32]) -> Bitfield {
+    let mut out = Bitfield::new(have.len());
+    for piece in have.iter().filter(|p| pieces.contains(&p.get())) {
+        out.set(piece);
+    }
+    out
+}
+
+/// The log of a torrent that is worked on for long does not grow without end.
+#[test]
+fn the_log_stays_short() {
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 64 * 16_384, PIECE));
+    let mut rig = Rig::new(lazy());
+    rig.open(spec(&sample, &dir)).unwrap();
+    for _ in 0..200 {
+        rig.commit(&sample, &sample.all()).unwrap();
+        rig.spill(&sample, 5, &[0]).unwrap();
+    }
+    for _ in 0..5000 {
+        rig.commit(&sample, &[3]).unwrap();
+    }
+    let log = state_of(&dir).join("log");
+    let long = fs::metadata(&log).unwrap().len();
+    rig.sync().unwrap();
+    let short = fs::metadata(&log).unwrap().len();
+    assert!(long > 300_000 && short < 2000, "{long} to {short}");
+    drop(rig);
+    let opened = Rig::new(lazy()).open(spec(&sample, &dir)).unwrap();
+    assert!(opened.have.is_full() && opened.checked == 0);
+}
+
+/// Spilled blocks are known after a kill, are never counted, and are verified or forgotten.
+#[test]
+fn spilled_blocks_outlive_a_kill_and_count_only_once_verified() {
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 3 * 50_000, 50_000));
+    let mut rig = Rig::new(lazy());
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.spill(&sample, 1, &[0, 1, 3]).unwrap();
+    rig.spill(&sample, 2, &[2]).unwrap();
+    drop(rig);
+    let mut rig = Rig::new(lazy());
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert!(opened.have.is_empty());
+    let partial: Vec<_> = opened
+        .partial
+        .iter()
+        .map(|(p, b)| (p.get(), b.clone()))
+        .collect();
+    assert_eq!(partial, [(1, vec![0, 1, 3]), (2, vec![2])]);
+    // Not all there yet: the hash says so, and the blocks are forgotten.
+    let done = rig.verify(1, false);
+    assert_eq!(done.result, Err(torr_store::CommitError::HashMismatch));
+    assert_eq!(done.digests.len(), 4);
+    rig.spill(&sample, 1, &[0, 1, 2, 3]).unwrap();
+    let done = rig.verify(1, true);
+    assert_eq!((done.result, done.digests.len()), (Ok(()), 4));
+    assert!(rig.load_piece(&sample, 1).unwrap() == sample.piece(1));
+    rig.close().unwrap();
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert_eq!(numbers(&opened.have), [1]);
+    let partial: Vec<_> = opened
+        .partial
+        .iter()
+        .map(|(p, b)| (p.get(), b.clone()))
+        .collect();
+    assert_eq!(partial, [(2, vec![2])]);
+}
+
+/// Killed at a random moment, again and again, by giving up the process's side of it: what was answered
+/// stays, and nothing is hashed twice that was marked.
+#[test]
+fn work_goes_on_after_many_kills() {
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 200 * 16_384, PIECE));
+    let mut done = 0;
+    while done < 200 {
+        let mut rig = Rig::new(DiskConfig {
+            mark_bytes: 5 * 16_384,
+            ..DiskConfig::default()
+        });
+        let opened = rig.open(spec(&sample, &dir)).unwrap();
+        assert_eq!(opened.have.count(), done);
+        assert!(opened.checked <= 20, "{} hashed", opened.checked);
+        let next = (done + 13).min(200);
+        rig.commit(&sample, &(done..next).collect::<Vec<_>>())
+            .unwrap();
+        done = next;
+    }
+    sample.assert_complete(&dir.join("out"));
+}

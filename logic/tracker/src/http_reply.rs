@@ -178,3 +178,156 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
     Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announce(body: &[u8]) -> AnnounceReply {
+        parse_announce(&HttpReply::new(200, body)).unwrap()
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn everything_that_an_announce_reply_may_hold() {
+        let reply = announce(
+            b"d8:completei1e10:downloadedi2e11:external ip4:\xc0\x00\x02\x0110:incompletei3e8:intervali1800e\
+              12:min intervali900e5:peers12:\x08\x08\x08\x08\x1a\xe1\x09\x09\x09\x09\x00\x50\
+              6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1\
+              10:tracker id3:abc15:warning message6:be\nwaree",
+        );
+        assert_eq!(
+            reply,
+            AnnounceReply {
+                interval_secs: Some(1800),
+                min_interval_secs: Some(900),
+                tracker_id: Some(b"abc".to_vec()),
+                warning: Some("be war".to_owned()),
+                seeds: Some(1),
+                leechers: Some(3),
+                downloaded: Some(2),
+                peers: ["8.8.8.8:6881", "9.9.9.9:80", "[2001:db8::1]:6881"]
+                    .map(addr)
+                    .to_vec(),
+                external_ip: Some("192.0.2.1".parse().unwrap()),
+            }
+        );
+        let nothing = AnnounceReply::default();
+        assert_eq!(announce(b"de"), nothing);
+    }
+
+    #[test]
+    fn dictionary_peers_of_both_families() {
+        let reply = announce(
+            b"d5:peersld2:ip7:8.8.8.84:porti80eed2:ip11:2001:db8::17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti81ee\
+              d2:ip13:[2001:db8::2]4:porti82eed2:ip15:::ffff:9.9.9.9 4:porti1eed2:ip14:::ffff:9.9.9.94:porti83ee\
+              d2:ip7:0.0.0.04:porti1eed2:ip7:8.8.8.84:porti0eed2:ip7:8.8.8.8ei5e4:spamee",
+        );
+        let expected = [
+            "8.8.8.8:80",
+            "[2001:db8::1]:81",
+            "[2001:db8::2]:82",
+            "9.9.9.9:83",
+        ];
+        assert_eq!(reply.peers, expected.map(addr));
+    }
+
+    #[test]
+    fn floods_of_both_families_leave_room_for_each_other() {
+        let body = |v4: usize, v6: usize| {
+            torr_bencode::encode_dict(|dict| {
+                dict.bytes("peers", b"\x08\x08\x08\x08\0\x09".repeat(v4));
+                dict.bytes(
+                    "peers6",
+                    [[0x20; 16].as_slice(), b"\0\x09"].concat().repeat(v6),
+                );
+            })
+        };
+        for (v4, v6, v4_kept, v6_kept) in [
+            (1000, 1000, 200, 200),
+            (1000, 0, 400, 0),
+            (0, 1000, 0, 400),
+            (1000, 10, 390, 10),
+            (10, 1000, 10, 390),
+            (250, 150, 250, 150),
+        ] {
+            let peers = announce(&body(v4, v6)).peers;
+            let kept = peers.iter().filter(|peer| peer.is_ipv4()).count();
+            assert_eq!((kept, peers.len() - kept), (v4_kept, v6_kept), "{v4} {v6}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range() {
+        let reply = announce(b"d8:completei-1e10:downloadedi99999999999999999999e10:incompletei4294967296e8:intervali0ee");
+        assert_eq!((reply.seeds, reply.leechers), (None, Some(u32::MAX)));
+        assert_eq!(
+            (reply.downloaded, reply.interval_secs),
+            (Some(u32::MAX), None)
+        );
+        let external = |bytes: &[u8]| {
+            let body = torr_bencode::encode_dict(|dict| {
+                dict.bytes("external ip", bytes);
+            });
+            announce(&body).external_ip
+        };
+        assert_eq!(external(&[0; 5]), None);
+        assert_eq!(external(&[0x20; 16]), Some(IpAddr::from([0x20; 16])));
+    }
+
+    #[test]
+    fn when_to_come_back() {
+        // BEP 31.
+        for (value, expected) in [
+            ("1:5", Some(Retry::After(Duration::from_secs(300)))),
+            ("i5e", Some(Retry::After(Duration::from_secs(300)))),
+            ("5:never", Some(Retry::Never)),
+            ("i0e", Some(Retry::After(Duration::from_secs(60)))),
+            (
+                "i999999999e",
+                Some(Retry::After(Duration::from_secs(86_400))),
+            ),
+            ("i-1e", None),
+            ("4:soon", None),
+            ("le", None),
+        ] {
+            let body = format!("d14:failure reason2:no8:retry in{value}e");
+            let refused = TrackerError::Refused {
+                reason: "no".to_owned(),
+                retry: expected,
+            };
+            let reply = parse_announce(&HttpReply::new(200, body));
+            assert_eq!(reply, Err(refused), "{value}");
+        }
+    }
+
+    #[test]
+    fn scrape_replies() {
+        // The example of BEP 48.
+        let body = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei5e10:downloadedi50e10:incompletei10ee5:shortde\
+                     20:bbbbbbbbbbbbbbbbbbbbi5eee";
+        let entries = parse_scrape(&HttpReply::new(200, body)).unwrap();
+        let entry = ScrapeEntry {
+            seeds: 5,
+            completed: 50,
+            leechers: 10,
+        };
+        assert_eq!(entries, BTreeMap::from([(InfoHash([b'a'; 20]), entry)]));
+        for bad in ["de", "d5:filesi1ee", "d14:failure reason2:noe", ""] {
+            assert!(parse_scrape(&HttpReply::new(200, bad)).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(status in 100..600_u16, body: Vec<u8>, rest in "[deil0-9:]{0,60}") {
+            for body in [body, format!("d5:peers{rest}").into_bytes(), rest.into_bytes()] {
+                let reply = HttpReply::new(status, body);
+                let _ = (parse_announce(&reply), parse_scrape(&reply));
+            }
+        }
+    }
+}

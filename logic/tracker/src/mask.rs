@@ -279,6 +279,14 @@ mod tests {
             mask_reply("http://t.example/announce/secret", "no user 'secret' here"),
             "no user '***' here"
         );
+        // A secret that is part of another one is not replaced first.
+        assert_eq!(
+            mask_reply(
+                "http://user12:user12345@t/announce",
+                "no user12345, no user12"
+            ),
+            "no ***, no ***"
+        );
         assert_eq!(
             mask_text("HTTP 404 from tracker.example"),
             "HTTP 404 from tracker.example"

@@ -366,3 +366,86 @@ fn work_goes_on_after_many_kills() {
     }
     sample.assert_complete(&dir.join("out"));
 }
+
+/// A mark speaks for what was recorded before its sync began, not for what came while it ran.
+#[test]
+fn what_is_committed_during_a_sync_is_not_covered_by_its_mark() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 4 * 16_384, PIECE));
+    // 0: do not hold syncs; 1: hold the next; 2: it is held; 3: let it go.
+    let gate = Arc::new(AtomicU32::new(0));
+    let held = Arc::clone(&gate);
+    let hook = Hook::new(move |call, name| {
+        if call == Call::Sync && name == "one" && held.load(Ordering::SeqCst) == 1 {
+            held.store(2, Ordering::SeqCst);
+            while held.load(Ordering::SeqCst) != 3 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        None
+    });
+    let mut rig = Rig::new(DiskConfig { hook, ..lazy() });
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.commit(&sample, &[0]).unwrap();
+    gate.store(1, Ordering::SeqCst);
+    let sync = rig.submit(torr_store::DiskTask::Sync);
+    while gate.load(Ordering::SeqCst) != 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rig.commit(&sample, &[1]).unwrap();
+    gate.store(3, Ordering::SeqCst);
+    assert_eq!(rig.answer().job, sync);
+    drop(rig);
+    let opened = Rig::new(lazy()).open(spec(&sample, &dir)).unwrap();
+    assert_eq!((numbers(&opened.have), opened.checked), (vec![0, 1], 1));
+}
+
+/// A file that is durable under no name is lost all the same.
+#[test]
+fn new_names_are_synced_with_the_files() {
+    let (dir, sample) = (
+        TempDir::new(),
+        Sample::folder(&[F::Plain("x/y/a", 10), F::Plain("b", 10)], PIECE),
+    );
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&names);
+    let hook = Hook::new(move |call, name| {
+        if call == Call::Sync {
+            seen.lock().unwrap().push(name.to_owned());
+        }
+        None
+    });
+    let mut rig = Rig::new(DiskConfig { hook, ..lazy() });
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.commit(&sample, &[0]).unwrap();
+    names.lock().unwrap().clear();
+    rig.sync().unwrap();
+    let mut names = std::mem::take(&mut *names.lock().unwrap());
+    names.sort();
+    assert_eq!(names, ["", "top", "top/b", "top/x", "top/x/y", "top/x/y/a"]);
+}
+
+/// A piece that was forgotten does not come back when the record of it is damaged or cut off.
+#[test]
+fn a_forgotten_piece_stays_forgotten() {
+    let (dir, sample) = (TempDir::new(), Sample::single("one", 6 * 16_384, PIECE));
+    let mut rig = Rig::new(lazy());
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.commit(&sample, &sample.all()).unwrap();
+    rig.close().unwrap();
+    common::flip(&dir.join("out/one"), 3 * 16_384);
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert_eq!(numbers(&opened.have), [0, 1, 2, 4, 5]);
+    drop(rig);
+    let log = state_of(&dir).join("log");
+    let whole = fs::read(&log).unwrap();
+    for at in (0..whole.len()).step_by(16) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        let (image, _) = read_log(&bytes, &header(&sample)).unwrap();
+        assert!(!numbers(image.have()).contains(&3));
+        if let Ok((image, _)) = read_log(&whole[..at], &header(&sample)) {
+            assert!(!numbers(image.have()).contains(&3));
+        }
+    }
+}

@@ -198,7 +198,7 @@ fn files_without_bytes_folders_and_execute_bits_are_made() {
     let dir = TempDir::new();
     let sample = Sample::folder(&[F::Plain("a", 0), F::Plain("b", 0)], PIECE);
     let opened = rig.open(spec(&sample, &dir)).unwrap();
-    assert!(opened.have.is_full() && opened.have.len() == 0);
+    assert!(opened.have.is_full() && opened.have.is_empty());
     rig.close().unwrap();
     sample.assert_complete(&dir.join("out"));
 }

@@ -19,6 +19,8 @@ impl<B> Node<B> {
         if self.down.available(now) > 0 || self.up.available(now) > 0 {
             self.wake_throttled();
         }
+        // Buffers come back by many roads, and an answer of the disk may free none: the next try spills.
+        self.wake_starved();
         if now >= self.swept + SWEEP {
             self.swept = now;
             self.sweep(now);

@@ -335,14 +335,19 @@ impl<B> Node<B> {
         }
     }
 
-    /// Buffers came back: whoever waits for one goes on.
-    pub(crate) fn bufs_free(&mut self, key: TorrentKey) {
+    /// Whoever waits for a buffer tries again.
+    pub(crate) fn wake_starved(&mut self) {
         for conn in self.starved.drain(..) {
             if let Some(entry) = self.conns.get_mut(conn) {
                 entry.parked = false;
                 self.actions.push_back(Action::Wake { conn });
             }
         }
+    }
+
+    /// Buffers came back: whoever waits for one goes on.
+    pub(crate) fn bufs_free(&mut self, key: TorrentKey) {
+        self.wake_starved();
         let Self {
             torrents,
             bufs,

@@ -185,6 +185,8 @@ impl<F: Fidelity> World<F> {
         let mut id = *b"-RR0000-............";
         rng.fork("id", 0).fill(&mut id[8..]);
         let mut config = NodeConfig::new(PeerId(id), addr.port(), "torr sim".to_owned());
+        // Unfinished pieces leave room for uploads, as in the program.
+        config.assembly_bytes = plan.blocks as u64 * u64::from(torr_base::BLOCK_LEN) / 8 * 5;
         config.down_rate = plan.down_rate;
         config.up_rate = plan.up_rate;
         (plan.tune)(&mut config);

@@ -310,7 +310,9 @@ fn draw_members(
         }
         if tight && rng.one_in(3) {
             let blocks = piece_len.div_ceil(16 * KIB) as usize;
-            member.blocks = 4 + rng.index(2 * blocks + 12);
+            // Room for a few pieces, and now and then for not even one.
+            let least = if rng.one_in(8) { 4 } else { 3 * blocks + 8 };
+            member.blocks = least + rng.index(2 * blocks + 12);
         }
         if limits && rng.one_in(3) {
             let down = rng.one_in(2).then(|| spread(rng, 50_000, 1_000_000));

@@ -59,6 +59,7 @@ pub(crate) fn cancelled() -> StorageError {
 pub(crate) fn open(
     request: OpenRequest,
     config: &DiskConfig,
+    limits: &Limits,
     cache: &Arc<FileCache>,
 ) -> (Done, Result<(Storage, Opened), StorageError>) {
     let OpenRequest {
@@ -68,7 +69,7 @@ pub(crate) fn open(
         done,
         stop,
     } = request;
-    let opened = try_open(id, &spec, config, cache, &*progress, &stop);
+    let opened = try_open(id, &spec, config, limits, cache, &*progress, &stop);
     if opened.is_err() {
         cache.close(id);
     }
@@ -79,6 +80,7 @@ fn try_open(
     id: StorageId,
     spec: &StorageSpec,
     config: &DiskConfig,
+    limits: &Limits,
     cache: &Arc<FileCache>,
     progress: &(dyn Fn(OpenProgress) + Send + Sync),
     stop: &Stop,
@@ -115,12 +117,7 @@ fn try_open(
     warn_unreadable(&mut checked, &mut warnings);
 
     let have = have(&tree, &image, &found, &checked);
-    let limits = Limits {
-        mark_after: config.mark_after,
-        mark_bytes: config.mark_bytes,
-        unmarked_bytes_max: config.unmarked_bytes_max,
-    };
-    let storage = Storage::new(tree, lock, log, limits);
+    let storage = Storage::new(tree, lock, log, limits.clone());
     let settle = Settle {
         storage: &storage,
         spec,

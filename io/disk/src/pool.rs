@@ -22,7 +22,7 @@ use crate::answer::{not_open, perform};
 use crate::cache::FileCache;
 use crate::open::{OpenRequest, Stop, open};
 use crate::spec::{DiskConfig, OpenProgress, Opened, StorageSpec};
-use crate::storage::Storage;
+use crate::storage::{Limits, Storage};
 
 /// No worker sleeps longer than this without looking around.
 const NAP_MAX: Duration = Duration::from_secs(5);
@@ -45,6 +45,7 @@ struct Shared {
     sink: Box<Sink>,
     cache: Arc<FileCache>,
     config: DiskConfig,
+    limits: Limits,
 }
 
 #[derive(Default)]
@@ -112,6 +113,12 @@ impl Disk {
             wake: Condvar::new(),
             sink: Box::new(sink),
             cache: Arc::new(FileCache::new(config.open_files_max)),
+            limits: Limits {
+                mark_after: config.mark_after,
+                mark_bytes: config.mark_bytes,
+                unmarked_bytes_max: config.unmarked_bytes_max,
+                unmarked: Arc::default(),
+            },
             config: DiskConfig {
                 workers: count,
                 ..config
@@ -217,6 +224,9 @@ impl Shared {
                 let ended = self.run(id, storage.as_ref(), work);
                 queues = self.lock();
                 queues.finish(id, ended);
+                if self.limits.is_much() {
+                    queues.hasten(now);
+                }
                 self.wake.notify_one();
             } else {
                 let nap = queues.nap(now);
@@ -229,7 +239,7 @@ impl Shared {
     fn run(&self, id: StorageId, storage: Option<&Arc<Storage>>, work: Work) -> Ended {
         match work {
             Work::Open(request) => {
-                let (done, opened) = open(*request, &self.config, &self.cache);
+                let (done, opened) = open(*request, &self.config, &self.limits, &self.cache);
                 match opened {
                     Ok((storage, opened)) => {
                         done(Ok(opened));
@@ -393,6 +403,13 @@ impl Queues {
             |lane: &Lane| lane.storage.is_none() && lane.running == 0 && lane.pending.is_empty();
         if self.lanes.get(&id).is_some_and(idle) {
             self.lanes.remove(&id);
+        }
+    }
+
+    /// All group commits are due by now.
+    fn hasten(&mut self, now: Instant) {
+        for (at, _) in &mut self.due {
+            *at = now.min(*at);
         }
     }
 

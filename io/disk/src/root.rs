@@ -51,6 +51,7 @@ impl Root {
     /// The same, made first if it is not there.
     pub(crate) fn create(path: &Path, hook: Hook) -> Result<Self, StorageError> {
         let text = path.to_string_lossy();
+        let there = path.ancestors().find(|path| path.is_dir());
         let made = hook.ask(Call::Create, &text).and_then(|()| {
             std::fs::create_dir_all(path)
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -60,6 +61,9 @@ impl Root {
             && !path.is_dir()
         {
             return Err(failed(StorageOp::Create, &text, errno));
+        }
+        if there != Some(path) {
+            sync_parents(path, there, &hook)?;
         }
         Self::open(path, hook)
     }
@@ -235,6 +239,19 @@ impl Root {
         }
         walk_by_component(self.dir.as_fd(), name, flags, mode)
     }
+}
+
+/// Makes the entries of new folders durable, from `path` up to what was there before: a power cut would
+/// take them with all that is in them.
+fn sync_parents(path: &Path, there: Option<&Path>, hook: &Hook) -> Result<(), StorageError> {
+    for parent in path.ancestors().skip(1) {
+        let synced = Root::open(parent, hook.clone())?.sync_folder("");
+        synced.map_err(|errno| failed(StorageOp::Sync, &parent.to_string_lossy(), errno))?;
+        if there == Some(parent) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

@@ -18,9 +18,10 @@ pub struct DiskConfig {
     pub open_files_max: usize,
     /// Finished pieces wait at most about this long for their commit mark (G3: 5 s with the sync itself).
     pub mark_after: Duration,
-    /// A group commit begins when this many bytes of finished pieces wait for it.
+    /// Group commits begin when this many bytes of finished pieces wait for them, in all storages together.
     pub mark_bytes: u64,
-    /// Commits wait for the disk rather than let more than this many bytes go unmarked (G3, G4: 64 MiB).
+    /// Commits wait for the disk rather than let more than this many bytes go unmarked, in all storages
+    /// together (G3, G4: 64 MiB).
     pub unmarked_bytes_max: u64,
     /// Sees, and may fail, every system call. For tests.
     pub hook: Hook,

@@ -52,13 +52,7 @@ pub(crate) fn state_path(
 /// # Errors
 /// `Locked`, with the pid of the process that holds it.
 pub(crate) fn enter(path: &Path, hook: &Hook) -> Result<(Root, Lock), StorageError> {
-    let fresh = !path.exists();
     let root = Root::create(path, hook.clone())?;
-    if fresh && let Some(parent) = path.parent() {
-        // So that a power cut does not take the directory with all that is in it.
-        let synced = Root::open(parent, hook.clone())?.sync_folder("");
-        synced.map_err(|errno| failed(StorageOp::Sync, &parent.to_string_lossy(), errno))?;
-    }
     let lock = take_lock(&root)?;
     Ok((root, lock))
 }

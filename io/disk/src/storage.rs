@@ -8,7 +8,8 @@
 //!   process, and whoever opens the storage next hashes what no mark covers.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs;
@@ -27,12 +28,21 @@ use crate::tree::{Place, Tree};
 /// More dirty files than this are synced by one `syncfs`: a sync each would take longer.
 const SYNC_EACH_MAX: usize = 16;
 
-/// When finished pieces are made durable, and how much may wait for it (G3).
-#[derive(Clone, Copy, Debug)]
+/// When finished pieces are made durable, and how much may wait for it (G3). The bytes are those of all
+/// storages together, as if they were on one device.
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) mark_after: Duration,
     pub(crate) mark_bytes: u64,
     pub(crate) unmarked_bytes_max: u64,
+    pub(crate) unmarked: Arc<AtomicU64>,
+}
+
+impl Limits {
+    /// Whether every group commit is due at once.
+    pub(crate) fn is_much(&self) -> bool {
+        self.unmarked.load(Ordering::Relaxed) >= self.mark_bytes
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +116,9 @@ impl Storage {
     pub(crate) fn record(&self, records: &[Record], touched: Touched) -> Result<(), StorageError> {
         let mut ledger = self.ledger();
         ledger.log.append(self.state(), records)?;
+        self.limits
+            .unmarked
+            .fetch_add(touched.bytes, Ordering::Relaxed);
         ledger.dirty.add(touched);
         Ok(())
     }
@@ -117,7 +130,7 @@ impl Storage {
         if self.broken.get().is_some() {
             return None;
         }
-        if dirty.bytes >= self.limits.mark_bytes {
+        if self.limits.is_much() {
             return Some(now);
         }
         Some(since + self.limits.mark_after)
@@ -128,7 +141,8 @@ impl Storage {
         if let Some(error) = self.broken.get() {
             return Err(error.clone());
         }
-        if self.ledger().dirty.bytes < self.limits.unmarked_bytes_max {
+        let unmarked = self.limits.unmarked.load(Ordering::Relaxed);
+        if unmarked < self.limits.unmarked_bytes_max {
             return Ok(());
         }
         self.mark()
@@ -149,6 +163,10 @@ impl Storage {
             (std::mem::take(&mut ledger.dirty), frames)
         };
         let done = self.sync(&dirty).and_then(|()| self.append_mark(frames));
+        // Those of a sync that failed wait for nothing any more.
+        self.limits
+            .unmarked
+            .fetch_sub(dirty.bytes, Ordering::Relaxed);
         if let Err(error) = &done {
             let first = self.broken.get_or_init(|| error.clone());
             return Err(first.clone());
@@ -287,8 +305,16 @@ impl Storage {
     }
 }
 
+impl Drop for Storage {
+    fn drop(&mut self) {
+        let left = self.ledger().dirty.bytes;
+        self.limits.unmarked.fetch_sub(left, Ordering::Relaxed);
+    }
+}
+
 impl Ledger {
-    /// Something has to be synced before the next mark that no record was appended for.
+    /// Something has to be synced before the next mark that no record was appended for; no bytes of
+    /// pieces, which only [`Storage::record`] counts.
     pub(crate) fn note(&mut self, touched: Touched) {
         self.dirty.add(touched);
     }

@@ -145,3 +145,82 @@ fn what_a_kill_leaves_is_hashed_again_and_only_that() {
     rig.close().unwrap();
     sample.assert_complete(&dir.join("out"));
 }
+
+#[test]
+fn progress_is_told_and_an_opening_can_be_ended() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Arc, mpsc};
+    let dir = TempDir::new();
+    let sample = Sample::single("one", 64 * u64::from(BLOCK_LEN), BLOCK_LEN);
+    std::fs::create_dir(dir.join("out")).unwrap();
+    std::fs::write(dir.join("out/one"), &**sample.bytes).unwrap();
+    let rig = Rig::new(lazy());
+    let open = |id: u64, slow: bool| {
+        let (sender, receiver) = mpsc::channel();
+        let seen = Arc::new(AtomicU32::new(0));
+        let told = Arc::clone(&seen);
+        let progress = move |so_far: torr_disk::OpenProgress| {
+            assert!(so_far.pieces_done <= 64 && so_far.pieces == 64);
+            told.store(so_far.pieces_right + 1, Ordering::SeqCst);
+            if slow {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+            }
+        };
+        let id = torr_store::StorageId(id);
+        rig.disk
+            .open(id, spec(&sample, &dir), progress, move |opened| {
+                let _ = sender.send(opened);
+            });
+        (id, seen, receiver)
+    };
+    let (id, seen, receiver) = open(100, true);
+    while seen.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    rig.disk.cancel_open(id);
+    assert!(receiver.recv().unwrap().is_err());
+    // The lock went with it.
+    let (_, seen, receiver) = open(101, false);
+    assert!(receiver.recv().unwrap().unwrap().have.is_full());
+    assert_eq!(seen.load(Ordering::SeqCst), 65);
+}
+
+/// The names that files were given are kept: a later torr that would map them otherwise finds them.
+#[test]
+fn names_on_disk_are_kept() {
+    use torr_store::{FRAME_LEN, NamePart, Record, encode_record};
+    let dir = TempDir::new();
+    let sample = Sample::folder(
+        &[F::Plain("a:b\u{202e}c", 10), F::Plain("plain", 20)],
+        16_384,
+    );
+    let mapped = sample.files()[0].0.clone();
+    assert!(!mapped.contains('\u{202e}'));
+    let mut rig = Rig::new(lazy());
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.commit(&sample, &[0]).unwrap();
+    rig.close().unwrap();
+    let log = state_of(&dir).join("log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let mut add = |name: &str| {
+        for part in NamePart::split(0, name) {
+            let frame = (bytes.len() / FRAME_LEN) as u64;
+            encode_record(&Record::Name(part), frame, &mut bytes);
+        }
+        std::fs::write(&log, &bytes).unwrap();
+    };
+    // As if an earlier version had called it so.
+    add("another name");
+    std::fs::rename(
+        dir.join("out").join(&mapped),
+        dir.join("out/top/another name"),
+    )
+    .unwrap();
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert!(opened.have.is_full());
+    rig.close().unwrap();
+    // A name that leads out is not one of ours.
+    add("../../etc/passwd");
+    let opened = rig.open(spec(&sample, &dir)).unwrap();
+    assert!(opened.have.is_empty());
+}

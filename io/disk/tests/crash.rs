@@ -191,9 +191,8 @@ fn commits_wait_rather_than_outrun_the_disk() {
         rig.commit(&sample, &[piece]).unwrap();
         let bytes = fs::read(state_of(&dir).join("log")).unwrap();
         let (image, _) = read_log(&bytes, &header(&sample)).unwrap();
-        // What a group commit that is at work has taken counts until its mark: two rounds at most.
         let open = image.have().count() - image.durable().count();
-        assert!(open <= 16, "{open} pieces unmarked");
+        assert!(open <= 8, "{open} pieces unmarked");
     }
 }
 

@@ -387,3 +387,24 @@ fn inside_the_small_file_system() {
     assert_eq!(error.kind, StorageErrorKind::Missing, "{error}");
     assert_eq!(fs::read_dir(&mount).unwrap().count(), 0);
 }
+
+#[test]
+fn out_of_descriptors_for_a_moment_is_no_error() {
+    let (dir, sample) = (TempDir::new(), sample());
+    let left = Arc::new(AtomicI32::new(0));
+    let count = Arc::clone(&left);
+    let hook = Hook::new(move |call, name| {
+        let fails = call == Call::Open && name.starts_with("top/");
+        (fails && count.fetch_sub(1, Ordering::SeqCst) > 0).then_some(EMFILE)
+    });
+    let mut rig = Rig::new(DiskConfig {
+        open_files_max: 1,
+        hook,
+        ..lazy()
+    });
+    rig.open(spec(&sample, &dir)).unwrap();
+    rig.commit(&sample, &[0, 9]).unwrap();
+    left.store(1, Ordering::SeqCst);
+    assert!(rig.load_piece(&sample, 0).unwrap() == sample.piece(0));
+    assert!(left.load(Ordering::SeqCst) < 1);
+}

@@ -551,7 +551,7 @@ impl<B> Node<B> {
     /// Control bytes arrive, handshake included: takes what it can off the front of `bytes`, up to a
     /// block's payload or a wait for a buffer.
     pub fn handle_bytes(&mut self, now: Instant, conn: ConnKey, bytes: &mut &[u8]) {
-        self.down.spend(bytes.len() as u64);
+        let offered = bytes.len();
         let greeting = |entry: &Conn<B>| matches!(entry.stage, Stage::Greeting { .. });
         while !bytes.is_empty() && self.conns.get(conn).is_some_and(greeting) {
             self.greet(now, conn, bytes);
@@ -577,8 +577,12 @@ impl<B> Node<B> {
         let Some(home) = torrents.get_mut(*torrent) else {
             return;
         };
+        if bytes.is_empty() && !reader.is_waiting() {
+            return;
+        }
         let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
         let result = reader.feed(bytes, &mut cx);
+        self.down.spend((offered - bytes.len()) as u64);
         let fault = cx.fault();
         cx.finish();
         self.heard(now, conn, result, fault);

@@ -140,6 +140,8 @@ pub struct World<F: Fidelity> {
     pub(crate) wires: Slab<Wire<F::Block>, WireMark>,
     pub(crate) trackers: Vec<Tracker>,
     pub(crate) work: VecDeque<Work>,
+    /// Reads, which come after everything that earlier ones caused.
+    pub(crate) reads: VecDeque<EndId>,
     pub(crate) touched: Vec<HostId>,
     pub(crate) weather: Weather,
     pub(crate) rng: Rng,
@@ -161,6 +163,7 @@ impl<F: Fidelity> World<F> {
             wires: Slab::new(),
             trackers: Vec::new(),
             work: VecDeque::new(),
+            reads: VecDeque::new(),
             touched: Vec::new(),
             weather,
             rng: Rng::new(seed).fork("world", 0),
@@ -324,7 +327,11 @@ impl<F: Fidelity> World<F> {
     /// Does what has to be done before time goes on, and checks what was touched.
     pub(crate) fn finish_work(&mut self) {
         let mut turns = 0_u32;
-        while let Some(work) = self.work.pop_front() {
+        loop {
+            let work = self.work.pop_front();
+            let Some(work) = work.or_else(|| self.reads.pop_front().map(Work::Read)) else {
+                break;
+            };
             turns += 1;
             assert!(turns < 2_000_000, "livelock at {:?}: {work:?}", self.now());
             match work {

@@ -137,7 +137,7 @@ impl<F: Fidelity> World<F> {
             self.work.push_back(Work::Drain(host));
         }
         self.write(id);
-        self.work.push_back(Work::Read(id));
+        self.reads.push_back(id);
     }
 
     /// Lets the application write as much as its send buffer holds.
@@ -219,7 +219,7 @@ impl<F: Fidelity> World<F> {
                 self.consumed(id, chunk.len());
                 self.with_puppet(host, |puppet, stage| puppet.heard(stage, id, &chunk));
                 self.work.push_back(Work::Write(id));
-                self.work.push_back(Work::Read(id));
+                self.reads.push_back(id);
             }
         }
     }
@@ -246,7 +246,7 @@ impl<F: Fidelity> World<F> {
         // The node's wishes first: it may have closed the connection.
         self.drain(host);
         self.work.push_back(Work::Write(id));
-        self.work.push_back(Work::Read(id));
+        self.reads.push_back(id);
     }
 
     // ---- puppets

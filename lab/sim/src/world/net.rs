@@ -150,7 +150,7 @@ impl<F: Fidelity> World<F> {
                 self.with_puppet(host, |puppet, stage| puppet.opened(stage, end, true));
             }
         }
-        self.work.push_back(Work::Read(end));
+        self.reads.push_back(end);
     }
 
     // ---- travelling
@@ -315,7 +315,7 @@ impl<F: Fidelity> World<F> {
         end.rx_bytes += chunk.len();
         end.rx.push_back(chunk);
         if end.stage == Stage::Open {
-            self.work.push_back(Work::Read(to));
+            self.reads.push_back(to);
         }
     }
 

@@ -21,7 +21,6 @@ const WARNINGS_MAX: usize = 100;
 
 /// Something happened to a torrent.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// Files that are there are being hashed: pieces.
     Checking { done: u64, total: u64 },

@@ -116,10 +116,10 @@ impl SessionHost {
         }
     }
 
-    /// The end of a torrent.
+    /// The end of a torrent. Who hears of it may add it again at once.
     fn over(&self, shared: &Shared) {
-        shared.end();
         self.registry.remove(shared.info.info_hash());
+        shared.end();
     }
 }
 

@@ -71,12 +71,13 @@ pub(crate) fn open(
 
 /// It never was in its swarm, so nothing is left to be done.
 fn failed(registry: &Registry, shared: &Shared, error: StorageError) {
+    // First: who hears of it may add it again at once.
+    registry.remove(shared.info.info_hash());
     let asked_to = *lock(&shared.stage) == Stage::Opening { stop: true };
     if !asked_to {
         shared.hub.emit(&Event::Failed(error));
     }
     shared.end();
-    registry.remove(shared.info.info_hash());
 }
 
 fn text(warning: &OpenWarning) -> String {

@@ -278,3 +278,23 @@ impl Inner {
         SessionError::gone(&self.shard, ShardGone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PortChoice;
+
+    #[tokio::test]
+    async fn a_crash_is_told_and_nobody_waits_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = SessionConfig::new(dir.path());
+        config.port = PortChoice::Exact(0);
+        let session = Session::start(config).await.unwrap();
+        let call = session.0.shard.call(|_, _, _| panic!("on purpose"));
+        assert!(call.await.is_err());
+        let set = session.set_rates(None, None).await;
+        assert!(set.is_err());
+        let end = session.shutdown(Duration::from_secs(60)).await;
+        assert!(matches!(end, Err(SessionError::Crashed(why)) if why == "on purpose"));
+    }
+}

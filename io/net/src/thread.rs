@@ -249,3 +249,74 @@ fn build<H: Host>(config: ShardConfig, host: H) -> Shared<H> {
     drop(parts);
     shard
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use torr_base::PeerId;
+    use torr_node::{News, TorrentKey};
+    use torr_store::DiskJob;
+
+    use super::*;
+    use crate::PortChoice;
+
+    /// Has nothing to do; may be told to fail.
+    struct Idle {
+        fails: bool,
+    }
+
+    impl Host for Idle {
+        fn disk(&mut self, _: DiskJob<BlockBuf>) {}
+
+        fn tell(&mut self, _: &mut Node<BlockBuf>, _: Instant, _: TorrentKey, _: News) {}
+
+        fn observe(&mut self, _: &Node<BlockBuf>, _: Instant) {
+            assert!(!self.fails, "in a task");
+        }
+    }
+
+    fn shard() -> ShardHandle<Idle> {
+        let bind = Some(Ipv4Addr::LOCALHOST.into());
+        let sockets = Sockets::bind(PortChoice::Exact(0), bind).unwrap();
+        let node = NodeConfig::new(PeerId([b'x'; 20]), sockets.port(), "test".to_owned());
+        let config = ShardConfig {
+            node,
+            sockets,
+            bind,
+            http: HttpClient::new(false),
+            http_in_flight_max: 4,
+            pool_bytes: 1 << 20,
+            seed: 1,
+            inbox: DiskInbox::new(),
+        };
+        ShardHandle::start(config, Idle { fails: false }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn calls_are_answered_until_it_quits() {
+        let shard = shard();
+        assert_eq!(shard.call(|node, _, _| node.conn_count()).await, Ok(0));
+        assert_eq!(shard.quit().await, Ending::Quit);
+        assert_eq!(shard.call(|_, _, _| ()).await, Err(ShardGone));
+        assert_eq!(shard.ending(), Some(Ending::Quit));
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_task_ends_the_shard() {
+        let shard = shard();
+        shard.call(|_, host, _| host.fails = true).await.unwrap();
+        let ending = tokio::time::timeout(Duration::from_secs(10), shard.ended()).await;
+        assert_eq!(ending, Ok(Ending::Crashed("in a task".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_last_handle() {
+        let shard = shard();
+        let mut ending = shard.ending.clone();
+        drop(shard);
+        let ended = tokio::time::timeout(Duration::from_secs(10), ending.changed()).await;
+        assert!(ended.is_ok());
+    }
+}

@@ -1,5 +1,4 @@
 //! What the tests of sessions share: folders, torrents, sessions on loopback.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -65,10 +64,6 @@ impl Payload {
             name: name.to_owned(),
             files,
         }
-    }
-
-    pub fn len(&self) -> u64 {
-        self.files.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
     fn path(&self, dir: &Path, file: &str) -> PathBuf {

@@ -1,0 +1,10 @@
+//! Real bytes between real sessions: loopback sockets, files in temporary folders. One program, because
+//! linking takes longer than running.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod common;
+mod limits;
+mod resume;
+mod swarm;
+mod transfer;
+mod trouble;

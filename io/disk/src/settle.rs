@@ -56,7 +56,7 @@ impl Settle<'_> {
     fn judge(&mut self, candidate: &Candidate) -> Result<(), StorageError> {
         let tree = &self.storage.tree;
         let file = candidate.file;
-        let overwrite = self.spec.on_existing == OnExisting::Overwrite;
+        let overwrite = self.spec.on_existing == OnExisting::Overwrite && candidate.wanted;
         let is_right = |piece: PieceIndex| self.have.get(piece);
         let ours = overwrite || candidate.ours;
         if !ours && !tree.plan.pieces_of(file).any(is_right) && !self.is_blank(file)? {
@@ -170,7 +170,7 @@ impl Settle<'_> {
         for file in tree.plan.files() {
             let len = tree.plan.len(file);
             let is_long = self.found.lens[file as usize] > len;
-            if tree.place(file) != Place::File || !is_long {
+            if tree.place(file) != Place::File || !is_long || !self.spec.wants(file) {
                 continue;
             }
             let open = tree.file(file, true)?;

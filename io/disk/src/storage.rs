@@ -171,7 +171,8 @@ impl Storage {
             let first = self.broken.get_or_init(|| error.clone());
             return Err(first.clone());
         }
-        self.compact_if_long()
+        self.compact_if_long();
+        Ok(())
     }
 
     fn append_mark(&self, frames: u64) -> Result<(), StorageError> {
@@ -184,12 +185,13 @@ impl Storage {
         log.map_or(Ok(()), |log| sync_log(&log, self.state()))
     }
 
-    fn compact_if_long(&self) -> Result<(), StorageError> {
+    fn compact_if_long(&self) {
         let mut ledger = self.ledger();
-        if !ledger.log.image().wants_compaction() {
-            return Ok(());
+        if ledger.log.image().wants_compaction() {
+            // What is marked is marked. If there is no room for a shorter log, the long one serves, and
+            // the next mark tries again.
+            let _ = ledger.log.rewrite(self.state(), &[]);
         }
-        ledger.log.rewrite(self.state(), &[])
     }
 
     fn sync(&self, dirty: &Dirty) -> Result<(), StorageError> {

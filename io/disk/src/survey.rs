@@ -177,7 +177,7 @@ impl Look<'_> {
                 .pieces_of(file)
                 .any(|piece| image.have().get(piece))
         };
-        let too_long = len > tree.plan.len(file) && self.spec.on_existing == OnExisting::Adopt;
+        let too_long = len > tree.plan.len(file) && !self.may_overwrite(file);
         if !wanted && (too_long || kept()) {
             tree.set_place(file, Place::Parts);
             return Ok(());
@@ -246,11 +246,11 @@ impl Look<'_> {
     fn at_ours(&self, file: u32, stat: &Stat, found: &mut Survey) -> Result<(), StorageError> {
         let (tree, image) = (self.tree, self.image);
         tree.set_place(file, Place::File);
-        if image.made(file) {
+        if image.made(file) || self.may_overwrite(file) {
             tree.set_ours(file);
         }
         let (len, full) = (stat.st_size as u64, tree.plan.len(file));
-        if len > full && self.spec.on_existing == OnExisting::Adopt {
+        if len > full && self.spec.wants(file) && !self.may_overwrite(file) {
             let detail = format!("it has grown to {len} bytes, more than the torrent's");
             return Err(self.occupied(file, &detail));
         }
@@ -264,6 +264,11 @@ impl Look<'_> {
             add(&mut found.doubtful, tree.plan.pieces_of(file));
         }
         Ok(())
+    }
+
+    /// `--overwrite` speaks of the files that are wanted.
+    fn may_overwrite(&self, file: u32) -> bool {
+        self.spec.on_existing == OnExisting::Overwrite && self.spec.wants(file)
     }
 
     fn warn_lost(&self, file: u32, len: u64, found: &mut Survey) {

@@ -170,6 +170,33 @@ fn finished_pieces_are_marked_in_time_and_by_amount() {
     assert!(wait_for(&dir, 20) < Duration::from_millis(400));
 }
 
+/// G3 is about a device: what several torrents have waiting adds up.
+#[test]
+fn what_waits_is_counted_over_all_torrents() {
+    let (one, two) = (TempDir::new(), TempDir::new());
+    let sample = Sample::single("one", 64 * 16_384, PIECE);
+    let mut rig = Rig::new(DiskConfig {
+        mark_bytes: 20 * 16_384,
+        ..lazy()
+    });
+    rig.open(spec(&sample, &one)).unwrap();
+    rig.commit(&sample, &(0..15).collect::<Vec<_>>()).unwrap();
+    rig.open(spec(&sample, &two)).unwrap();
+    rig.commit(&sample, &(0..8).collect::<Vec<_>>()).unwrap();
+    let begun = Instant::now();
+    for (dir, count) in [(&one, 15), (&two, 8)] {
+        loop {
+            let bytes = fs::read(state_of(dir).join("log")).unwrap();
+            let (image, _) = read_log(&bytes, &header(&sample)).unwrap();
+            if image.durable().count() == count {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// However slow the disk is at syncing, no more than the bound goes unmarked.
 #[test]
 fn commits_wait_rather_than_outrun_the_disk() {
@@ -377,7 +404,8 @@ fn what_is_committed_during_a_sync_is_not_covered_by_its_mark() {
     let hook = Hook::new(move |call, name| {
         if call == Call::Sync && name == "one" && held.load(Ordering::SeqCst) == 1 {
             held.store(2, Ordering::SeqCst);
-            while held.load(Ordering::SeqCst) != 3 {
+            let begun = Instant::now();
+            while held.load(Ordering::SeqCst) != 3 && begun.elapsed() < Duration::from_secs(10) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -388,7 +416,12 @@ fn what_is_committed_during_a_sync_is_not_covered_by_its_mark() {
     rig.commit(&sample, &[0]).unwrap();
     gate.store(1, Ordering::SeqCst);
     let sync = rig.submit(torr_store::DiskTask::Sync);
+    let begun = Instant::now();
     while gate.load(Ordering::SeqCst) != 2 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "nothing is synced"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     rig.commit(&sample, &[1]).unwrap();

@@ -134,6 +134,26 @@ fn a_foreign_file_in_the_place_of_an_unwanted_one_is_left_alone() {
     assert_eq!(fs::read(dir.join("out/top/x/b")).unwrap(), b"mine");
 }
 
+/// `--overwrite` is no leave to touch what was not chosen.
+#[test]
+fn an_unwanted_file_is_not_overwritten_either() {
+    let (dir, sample) = (TempDir::new(), three());
+    fs::create_dir_all(dir.join("out/top/x")).unwrap();
+    for len in [4, 50_000] {
+        let mine = vec![5; len];
+        fs::write(dir.join("out/top/x/b"), &mine).unwrap();
+        let mut rig = Rig::new(lazy());
+        rig.open(StorageSpec {
+            on_existing: torr_disk::OnExisting::Overwrite,
+            ..some(&sample, &dir, &[true, false, true])
+        })
+        .unwrap();
+        rig.commit(&sample, &[0, 1, 3, 4]).unwrap();
+        rig.close().unwrap();
+        assert!(fs::read(dir.join("out/top/x/b")).unwrap() == mine);
+    }
+}
+
 #[test]
 fn padding_is_neither_stored_nor_missed() {
     let dir = TempDir::new();

@@ -2,9 +2,12 @@
 #![allow(clippy::print_stdout)]
 
 mod counter;
+mod memory;
 mod pipe;
 
-use anyhow::{Result, bail, ensure};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
 
 #[global_allocator]
 static ALLOCATOR: counter::Counting = counter::Counting;
@@ -21,7 +24,8 @@ fn main() -> Result<()> {
             print_cost("256 KiB", pipe::transfer(1 << 30, 256 << 10)?);
             Ok(())
         }
-        Some(_) | None => bail!("usage: torr-bench gate | pipe"),
+        Some("memory") => memory(),
+        Some(_) | None => bail!("usage: torr-bench gate | pipe | memory"),
     }
 }
 
@@ -38,6 +42,13 @@ fn print_cost(name: &str, cost: pipe::Cost) {
 
 /// Asserts what must hold in every run.
 fn gate() -> Result<()> {
+    allocations()?;
+    memory()?;
+    println!("{} passed, 0 failed", 1 + memory::CASES.len());
+    Ok(())
+}
+
+fn allocations() -> Result<()> {
     // A piece may allocate; a block may not. Two piece lengths tell them apart.
     let large = pipe::transfer(256 << 20, 4 << 20)?;
     let small = pipe::transfer(256 << 20, 1 << 20)?;
@@ -51,6 +62,39 @@ fn gate() -> Result<()> {
         per_block <= PER_BLOCK_MAX,
         "a block allocates: {per_block:.4} > {PER_BLOCK_MAX}"
     );
-    println!("1 passed, 0 failed");
+    Ok(())
+}
+
+/// The program beside this one, as `cargo build --release` puts it there; or the one that `TORR` names.
+fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("TORR") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("no folder")?.join("torr"))
+}
+
+fn memory() -> Result<()> {
+    let torr = program()?;
+    let folder = std::env::temp_dir().join(format!("torr-bench-{}", std::process::id()));
+    for case in memory::CASES {
+        let result = memory::measure(&torr, &folder, *case);
+        std::fs::remove_dir_all(&folder).ok();
+        let peak = result.with_context(|| case.name)?;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        println!(
+            "{}: {:.1} MiB leeching (at most {:.1}), {:.1} MiB seeding, {:.1} s",
+            case.name,
+            mib(peak.leech),
+            mib(peak.allowed),
+            mib(peak.seed),
+            peak.took.as_secs_f64(),
+        );
+        ensure!(
+            peak.leech <= peak.allowed,
+            "{} takes too much memory",
+            case.name
+        );
+    }
     Ok(())
 }

@@ -1,0 +1,369 @@
+//! The download: what torr does without a command.
+
+mod job;
+mod news;
+mod run;
+mod screen;
+mod signals;
+mod stall;
+mod view;
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use serde_json::json;
+use torr::{AddTorrent, PortChoice, SessionConfig};
+
+use crate::args::high::{High, Talk};
+use crate::args::low::{DownloadArgs, Mode};
+use crate::cmd::info;
+use crate::env::Env;
+use crate::failure::{Exit, Failure};
+use crate::input::{self, Torrent};
+use crate::select::Candidate;
+use torr::metainfo::{FilePriorities, Info, printable};
+
+pub(crate) use job::Planned;
+pub(crate) use news::storage as storage_failure;
+pub(crate) use run::{Outcome, Plan, run as run_plan};
+pub(crate) use screen::Screen;
+pub(crate) use signals::{Wish, Wishes};
+pub(crate) use view::{Phase, View};
+
+/// A list of inputs that is longer is no list of inputs.
+const LIST_LEN_MAX: usize = 16 << 20;
+const LOOK_UP: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
+    let high = High::from_low(env, low)?;
+    let words = words(env, &high)?;
+    if high.name.is_some() && words.len() > 1 {
+        return Err(Failure::usage(
+            "--output",
+            "it names one torrent, but there are several",
+        ));
+    }
+    let mut problems = Problems::new(env, &high);
+    let torrents = load_all(env, &words, &mut problems);
+    if high.list {
+        list(env, &high, &torrents, &mut problems);
+        return Ok(problems.exit(torrents.len()));
+    }
+    let planned: Vec<Planned> = torrents
+        .into_iter()
+        .filter_map(|torrent| match plan_one(&high, torrent) {
+            Ok(planned) => Some(planned),
+            Err(failure) => {
+                problems.add(&failure);
+                None
+            }
+        })
+        .collect();
+    if planned.is_empty() {
+        let exit = problems.exit(0);
+        problems.end(exit);
+        return Ok(exit);
+    }
+    let count = planned.len();
+    let outcome = runtime()?.block_on(async {
+        let mut plan = plan(env, high, planned);
+        let peers = look_up(&problems).await;
+        for planned in &mut plan.torrents {
+            planned.add.peers.clone_from(&peers);
+        }
+        run_plan(env, plan).await
+    });
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            problems.add(&failure);
+            problems.end(failure.exit);
+            return Ok(failure.exit);
+        }
+    };
+    let exit = problems.with(&outcome, count);
+    problems.end(exit);
+    Ok(exit)
+}
+
+/// One thread: the session has its own.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|error| Failure::io("torr", &error))
+}
+
+/// What went wrong with inputs, each told at once.
+struct Problems {
+    err: crate::env::Output,
+    out: crate::env::Output,
+    json: bool,
+    quiet: bool,
+    peers: Vec<String>,
+    failed: Vec<Exit>,
+}
+
+impl Problems {
+    fn new(env: &Env, high: &High) -> Self {
+        Self {
+            err: env.err.clone(),
+            out: env.out.clone(),
+            json: high.show.mode == Mode::Json,
+            quiet: high.show.talk == Talk::Quiet,
+            peers: high.network.peers.clone(),
+            failed: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, failure: &Failure) {
+        self.err.line(failure);
+        if self.json {
+            self.out.line(json!({
+                "v": 1, "t": "error", "hash": null, "name": null, "code": failure.exit.code(),
+                "what": failure.what, "why": failure.why, "hint": failure.hint,
+            }));
+        }
+        self.failed.push(failure.exit);
+    }
+
+    fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.err.line(format_args!("warning: {text}"));
+        }
+    }
+
+    /// The status when so many inputs went well: of several that failed, that of the first.
+    fn exit(&self, good: usize) -> Exit {
+        match (self.failed.first(), good) {
+            (None, _) => Exit::Done,
+            (Some(exit), 0) => *exit,
+            (Some(_), _) => Exit::Partly,
+        }
+    }
+
+    fn with(&mut self, outcome: &Outcome, count: usize) -> Exit {
+        let failed: Vec<Exit> = outcome.failed.iter().copied().flatten().collect();
+        let good = count - failed.len();
+        self.failed.extend(failed);
+        outcome.stopped.unwrap_or_else(|| self.exit(good))
+    }
+
+    fn end(&self, exit: Exit) {
+        if self.json {
+            self.out.line(json!({
+                "v": 1, "t": "end", "code": exit.code(), "failed": self.failed.len(),
+            }));
+        }
+    }
+}
+
+/// All inputs in order, those of `--input` last.
+fn words(env: &mut Env, high: &High) -> Result<Vec<OsString>, Failure> {
+    let mut words = high.inputs.clone();
+    let Some(list) = &high.list_of_inputs else {
+        return Ok(words);
+    };
+    let what = input::shown(list);
+    let bytes = match list == "-" {
+        true => env.stdin.read_all(LIST_LEN_MAX),
+        false => std::fs::read(env.path(list)),
+    };
+    let bytes = bytes.map_err(|error| Failure::io(what.clone(), &error))?;
+    if bytes.len() > LIST_LEN_MAX {
+        return Err(Failure::usage(
+            what,
+            "it is too long for a list of torrents",
+        ));
+    }
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+    words.extend(lines.map(|line| OsStr::from_bytes(line).to_owned()));
+    match words.is_empty() {
+        true => Err(Failure::usage(what, "it names no torrent")),
+        false => Ok(words),
+    }
+}
+
+/// Whatever can be read, each torrent once.
+fn load_all(env: &mut Env, words: &[OsString], problems: &mut Problems) -> Vec<Torrent> {
+    let mut torrents = Vec::new();
+    let mut seen = BTreeSet::new();
+    for word in words {
+        match input::load(env, word) {
+            Ok(torrent) if seen.insert(torrent.meta.info().info_hash()) => torrents.push(torrent),
+            Ok(torrent) => problems.warn(&format!(
+                "{}: the same torrent is there twice",
+                torrent.word
+            )),
+            Err(failure) => problems.add(&failure),
+        }
+    }
+    torrents
+}
+
+fn list(env: &Env, high: &High, torrents: &[Torrent], problems: &mut Problems) {
+    for torrent in torrents {
+        let info = torrent.meta.info();
+        let wanted = match selection(high, info) {
+            Ok(wanted) => wanted,
+            Err(failure) => {
+                problems.add(&failure);
+                continue;
+            }
+        };
+        if torrents.len() > 1 {
+            env.out
+                .line(format_args!("{}:", input::name(&torrent.meta)));
+        }
+        info::list(&env.out, info, |file| {
+            wanted.as_ref().is_none_or(|wanted| {
+                info.map()
+                    .file(file - 1)
+                    .is_some_and(|file| wanted.get(file) != torr::metainfo::FilePriority::Skip)
+            })
+        });
+    }
+}
+
+/// What `--select` makes of a torrent; `None` for all of it.
+fn selection(high: &High, info: &Info) -> Result<Option<FilePriorities>, Failure> {
+    let Some(selection) = &high.select else {
+        return Ok(None);
+    };
+    let files = info.files().filter(|file| !file.attrs.pad);
+    let candidates: Vec<Candidate> = files
+        .map(|file| Candidate {
+            number: file.index.get() + 1,
+            path: input::path_inside(info, file.index)
+                .unwrap_or_default()
+                .to_owned(),
+            len: file.len,
+        })
+        .collect();
+    let wanted = selection.apply(&candidates);
+    let wanted = wanted.map_err(|why| {
+        Failure::usage("--select", format!("{}: {why}", info.layout().root()))
+            .hint("`torr --list` shows the files with their numbers")
+    })?;
+    let chosen = candidates.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+    let chosen: BTreeSet<u32> = chosen.map(|(file, _)| file.number).collect();
+    let count = info.map().file_count();
+    Ok(Some(FilePriorities::only(count, |file| {
+        chosen.contains(&(file.get() + 1))
+    })))
+}
+
+fn plan_one(high: &High, torrent: Torrent) -> Result<Planned, Failure> {
+    let info = torrent.meta.info();
+    let wanted = selection(high, info)?;
+    let files: Vec<_> = info.files().filter(|file| !file.attrs.pad).collect();
+    let is_wanted = |file| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.get(file) != torr::metainfo::FilePriority::Skip)
+    };
+    let files_wanted = files.iter().filter(|file| is_wanted(file.index));
+    let warnings = torrent.meta.warnings().map(|warning| warning.to_string());
+    Ok(Planned {
+        word: torrent.word,
+        name: high
+            .name
+            .clone()
+            .unwrap_or_else(|| input::name(&torrent.meta).to_owned()),
+        hash: info.info_hash().to_string(),
+        magnet: torrent.meta.magnet().to_string(),
+        private: info.is_private(),
+        files: files.len() as u64,
+        files_wanted: files_wanted.clone().count() as u64,
+        bytes_wanted: files_wanted.map(|file| file.len).sum(),
+        warnings: warnings.collect(),
+        add: AddTorrent {
+            name: high.name.clone(),
+            sequential: high.sequential,
+            extra_trackers: high.network.trackers.clone(),
+            preallocate: high.disk.preallocate,
+            overwrite: high.disk.overwrite,
+            recheck: high.disk.recheck,
+            trust: high.disk.trust,
+            wanted,
+            ..AddTorrent::new(torrent.bytes, high.dir.clone())
+        },
+    })
+}
+
+fn plan(env: &Env, high: High, torrents: Vec<Planned>) -> Plan {
+    let port = match high.network.port {
+        None => PortChoice::Usual,
+        Some((first, last)) if first == last => PortChoice::Exact(first),
+        Some((first, last)) => PortChoice::Range(first, last),
+    };
+    Plan {
+        session: SessionConfig {
+            port,
+            bind: high.network.bind,
+            down_rate: high.network.down,
+            up_rate: high.network.up,
+            memory: high.disk.memory,
+            allow_upload: high.network.upload,
+            ..SessionConfig::new(high.disk.state)
+        },
+        torrents,
+        goal: high.goal,
+        timeout: high.timeout,
+        stall_timeout: high.stall_timeout,
+        show: high.show,
+        exec: high.exec,
+        resume: Some(command_line(&env.args)),
+    }
+}
+
+/// The peers of `--peer`; what cannot be found is warned of, as there may be others.
+async fn look_up(problems: &Problems) -> Vec<SocketAddr> {
+    let mut peers = Vec::new();
+    for peer in &problems.peers {
+        let shown = printable(peer);
+        match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(peer)).await {
+            Ok(Ok(found)) => peers.extend(found),
+            Ok(Err(error)) => problems.warn(&format!(
+                "--peer {shown}: {}",
+                crate::failure::plain_io(&error)
+            )),
+            Err(_) => problems.warn(&format!(
+                "--peer {shown}: its name could not be looked up in time"
+            )),
+        }
+    }
+    peers
+}
+
+/// The words as a shell takes them.
+fn command_line(args: &[OsString]) -> String {
+    let words = args.iter().map(|arg| {
+        let text = arg.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+        match !text.is_empty() && text.chars().all(plain) {
+            true => text.into_owned(),
+            false => format!("'{}'", text.replace('\'', r"'\''")),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_pasted() {
+        let args = ["torr", "a b.torrent", "-d", "/data", "it's", ""];
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        assert_eq!(
+            command_line(&args),
+            r"torr 'a b.torrent' -d /data 'it'\''s' ''"
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! What the news of a torrent mean for a run.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::json;
+use torr::metainfo::FileIndex;
+use torr::{Event, StorageError, StorageErrorKind, TrackerEvent};
+
+use crate::download::job::{Job, Stage};
+use crate::download::run::{News, Run};
+use crate::download::view::Summary;
+use crate::failure::{Exit, Failure};
+use torr::metainfo::printable;
+
+/// The exit status for what a disk said, and its own words.
+pub(crate) fn storage(name: &str, error: &StorageError) -> Failure {
+    let exit = match error.kind {
+        StorageErrorKind::NoSpace => Exit::NoSpace,
+        StorageErrorKind::Denied
+        | StorageErrorKind::Missing
+        | StorageErrorKind::Occupied
+        | StorageErrorKind::Locked
+        | StorageErrorKind::TooManyFiles
+        | StorageErrorKind::Io => Exit::Storage,
+    };
+    let why = printable(&error.to_string()).into_owned();
+    Failure::new(exit, name, why).maybe_hint(error.hint())
+}
+
+impl Run {
+    pub(super) fn handle_news(&mut self, news: News) {
+        match news {
+            News::Event(index, event) => self.handle_event(index, event),
+            News::Stopped(index) => {
+                if let Some(job) = self.jobs.get_mut(index) {
+                    job.stage = Stage::Ended;
+                }
+            }
+            News::Why(index, why) => {
+                let now = Instant::now();
+                if let Some(job) = self.jobs.get_mut(index) {
+                    job.asking = false;
+                    job.stalled = job.is_stalled(now).then_some(why);
+                }
+            }
+            News::Hook(index, result) => {
+                self.hooks_running -= 1;
+                if let (Err(why), Some(job)) = (result, self.jobs.get(index)) {
+                    self.screen.warn(&job.name, &format!("--exec: {why}"));
+                }
+            }
+        }
+    }
+
+    fn handle_event(&mut self, index: usize, event: Event) {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        match event {
+            Event::Checking { done, total } => {
+                job.checking = Some((done, total));
+                let (done, total) = job.checked_bytes(job.checking);
+                self.screen.json(
+                    "checking",
+                    job.json(json!({ "done": done, "total": total })),
+                );
+            }
+            Event::Added => {
+                job.stage = Stage::Active;
+                job.tick(Instant::now());
+                self.tell_added(index);
+            }
+            Event::FileDone { file } => self.tell_file(index, file),
+            Event::Complete => job.stage = Stage::Complete,
+            Event::Synced => self.done(index),
+            Event::Tracker { url, event } => match event {
+                TrackerEvent::Announced { peers, .. } => {
+                    self.screen
+                        .detail(&format!("{}: {url}: {peers} peers", job.name));
+                }
+                TrackerEvent::Warning(text) => {
+                    self.screen.warn(&job.name, &format!("{url}: {text}"))
+                }
+                TrackerEvent::Failed { error, .. } => {
+                    self.screen
+                        .detail(&format!("{}: {url}: {}", job.name, printable(&error)));
+                }
+            },
+            Event::PeerBanned { addr, why } => {
+                self.screen.detail(&format!(
+                    "{}: {addr} is banned: {}",
+                    job.name,
+                    printable(&why)
+                ));
+            }
+            Event::Warning(text) => self.screen.warn(&job.name, &text),
+            Event::Failed(error) => {
+                let failure = storage(&job.name, &error);
+                self.fail(index, failure);
+            }
+            Event::Stopped => job.stage = Stage::Ended,
+        }
+    }
+
+    fn tell_added(&self, index: usize) {
+        let Some((job, torrent)) = self.job_with_torrent(index) else {
+            return;
+        };
+        let files = torrent
+            .info()
+            .files()
+            .filter(|file| !file.attrs.pad)
+            .count();
+        let fields = json!({
+            "total": job.size, "files": files, "path": torrent.path().to_string_lossy(), "private": job.private,
+        });
+        self.screen.json("added", job.json(fields));
+    }
+
+    fn tell_file(&self, index: usize, file: FileIndex) {
+        let Some((job, torrent)) = self.job_with_torrent(index) else {
+            return;
+        };
+        let Some(path) = torrent.file_path(file) else {
+            return;
+        };
+        let fields = json!({
+            "file": file.get() + 1, "path": path.to_string_lossy(), "size": torrent.info().map().len(file),
+        });
+        self.screen.json("file_done", job.json(fields));
+    }
+
+    fn job_with_torrent(&self, index: usize) -> Option<(&Job, &torr::Torrent)> {
+        let job = self.jobs.get(index)?;
+        Some((job, job.torrent.as_ref()?))
+    }
+
+    /// All is verified and durable: the results may be used.
+    fn done(&mut self, index: usize) {
+        let now = Instant::now();
+        let many = self.jobs.len() > 1;
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        let Some(torrent) = job.torrent.clone() else {
+            return;
+        };
+        if !job.is_wanting() {
+            return;
+        }
+        job.stage = Stage::Done { at: now };
+        let stats = torrent.stats();
+        let summary = Summary {
+            took: job.took(now),
+            size: job.size,
+            downloaded: stats.downloaded,
+            uploaded: stats.uploaded,
+            goes_on_seeding: self.goal.seeds(),
+            advises: self.screen.prints(),
+        };
+        job.summary = Some(summary);
+        let fields = json!({
+            "path": torrent.path().to_string_lossy(), "size": job.size, "seconds": summary.took.as_secs_f64(),
+            "downloaded": stats.downloaded, "uploaded": stats.uploaded,
+        });
+        let job = &*job;
+        // What is printed has to be below the bar's last state, not above a bar that goes on.
+        self.screen.draw(&[]);
+        self.screen.json("done", job.json(fields));
+        self.screen.print_result(job, &torrent);
+        match many {
+            true => self
+                .screen
+                .say(&format!("{}: {}", job.name, summary.line())),
+            false => self.screen.say(&summary.line()),
+        }
+        if summary.goes_on_seeding {
+            self.screen
+                .json("seeding", job.json(json!({ "uploaded": stats.uploaded })));
+        }
+        self.start_hook(index, &torrent);
+        if !self.goal.seeds() {
+            self.stop(index);
+        }
+    }
+
+    /// `--exec`, beside the run: it may take its time.
+    fn start_hook(&mut self, index: usize, torrent: &torr::Torrent) {
+        let (Some(command), Some(job)) = (self.exec.clone(), self.jobs.get(index)) else {
+            return;
+        };
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg(OsStr::new("-c"))
+            .arg(command)
+            .stdin(Stdio::null());
+        shell
+            .env("TORR_HASH", &job.hash)
+            .env("TORR_NAME", &job.name);
+        shell
+            .env("TORR_PATH", torrent.path())
+            .env("TORR_SIZE", job.size.to_string());
+        let news = self.news.clone();
+        self.hooks_running += 1;
+        tokio::spawn(async move {
+            let ran = tokio::task::spawn_blocking(move || shell.status()).await;
+            let result = match ran {
+                Ok(Ok(status)) if status.success() => Ok(()),
+                Ok(Ok(status)) => Err(status.to_string()),
+                Ok(Err(error)) => Err(crate::failure::plain_io(&error)),
+                Err(error) => Err(error.to_string()),
+            };
+            let _ = news.send(News::Hook(index, result)).await;
+        });
+    }
+}

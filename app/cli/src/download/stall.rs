@@ -1,0 +1,124 @@
+//! Why nothing comes, in plain words.
+
+use torr::{PeerStats, Torrent, TorrentStats, TrackerState, TrackerStatus};
+
+use crate::units;
+use torr::metainfo::printable;
+
+/// Asks the session about peers and trackers, and says what is the matter.
+pub(crate) async fn why(torrent: Torrent, peers_are_named: bool) -> String {
+    let stats = torrent.stats();
+    let (peers, trackers) = (torrent.peers().await, torrent.trackers().await);
+    explain(&stats, &peers, &trackers, peers_are_named)
+}
+
+fn explain(
+    stats: &TorrentStats,
+    peers: &[PeerStats],
+    trackers: &[TrackerStatus],
+    peers_are_named: bool,
+) -> String {
+    let count = units::count(peers.len() as u64, "peer");
+    if peers.is_empty() {
+        return match (stats.half_open, stats.candidates) {
+            (0, 0) => no_addresses(trackers, peers_are_named),
+            (0, known) => {
+                let known =
+                    units::count(u64::from(known), "address").replace("addresss", "addresses");
+                format!("no peers: none of {known} answers so far")
+            }
+            (dialled, _) => format!("no peers yet: connecting to {dialled}"),
+        };
+    }
+    if !peers.iter().any(|peer| peer.interesting) {
+        return format!("{count}, none has what is missing here");
+    }
+    let useful = peers.iter().filter(|peer| peer.interesting);
+    if useful.clone().all(|peer| peer.chokes_us) {
+        return format!("{count}, all that have something for us let us wait (choked)");
+    }
+    if useful.clone().all(|peer| peer.chokes_us || peer.snubbed) {
+        return format!("{count}, those that let us ask do not answer");
+    }
+    format!("{count}, waiting for the first data")
+}
+
+/// Nobody to connect to: the trackers are to blame, the most telling one first.
+fn no_addresses(trackers: &[TrackerStatus], peers_are_named: bool) -> String {
+    let in_state = |state| trackers.iter().find(move |tracker| tracker.state == state);
+    if let Some(tracker) = in_state(TrackerState::Working) {
+        return format!("no peers: {} knows of none", host(&tracker.url));
+    }
+    if let Some(tracker) = trackers.iter().find(|tracker| tracker.last_error.is_some()) {
+        let error = tracker.last_error.as_deref().unwrap_or_default();
+        return format!("no peers: {}: {}", host(&tracker.url), printable(error));
+    }
+    if let Some(tracker) = in_state(TrackerState::Announcing) {
+        return format!("no peers yet: waiting for {} to answer", host(&tracker.url));
+    }
+    match (trackers.is_empty(), peers_are_named) {
+        (true, true) => "no peers: those of --peer are not there".to_owned(),
+        (true, false) => {
+            "no peers: the torrent names no tracker; try --tracker or --peer".to_owned()
+        }
+        (false, _) => "no peers yet".to_owned(),
+    }
+}
+
+/// `tracker.example:6969` of a masked URL: enough to know which one it is.
+fn host(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    printable(host).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracker(url: &str, state: TrackerState, error: Option<&str>) -> TrackerStatus {
+        TrackerStatus {
+            tier: 0,
+            url: url.to_owned(),
+            state,
+            last_error: error.map(str::to_owned),
+            warning: None,
+            seeds: None,
+            leechers: None,
+            peers: 0,
+            next_announce: None,
+        }
+    }
+
+    #[test]
+    fn trackers_are_named_with_their_reason() {
+        let dead = tracker(
+            "udp://dead.example:1/announce",
+            TrackerState::Failing,
+            Some("timed out"),
+        );
+        let slow = tracker(
+            "http://slow.example/announce/***",
+            TrackerState::Announcing,
+            None,
+        );
+        let empty = tracker("http://empty.example/a", TrackerState::Working, None);
+        let text = |trackers: &[TrackerStatus]| no_addresses(trackers, false);
+        assert_eq!(
+            text(std::slice::from_ref(&slow)),
+            "no peers yet: waiting for slow.example to answer"
+        );
+        assert_eq!(
+            text(&[slow.clone(), dead.clone()]),
+            "no peers: dead.example:1: timed out"
+        );
+        assert_eq!(
+            text(&[slow, dead, empty]),
+            "no peers: empty.example knows of none"
+        );
+        assert!(text(&[]).contains("--tracker"));
+    }
+}

@@ -258,6 +258,7 @@ impl Shared {
             }
             Work::Task(job, task) => {
                 let closing = matches!(task, DiskTask::Close);
+                let loading = matches!(task, DiskTask::Load { .. });
                 let result = match storage {
                     None => not_open(task),
                     Some(storage) => perform(storage, task),
@@ -270,7 +271,8 @@ impl Shared {
                 if closing {
                     return Ended::Closed;
                 }
-                Ended::Task(due(storage))
+                // What reads makes no mark due, and need not wait for the log to find that out.
+                Ended::Task(due(storage.filter(|_| !loading)))
             }
         }
     }

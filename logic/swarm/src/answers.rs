@@ -1,6 +1,6 @@
 //! What follows from the disk's answers.
 
-use torr_base::{Instant, Key, PieceIndex};
+use torr_base::{BLOCK_LEN, Instant, Key, PieceIndex};
 use torr_store::{BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, StorageError};
 
 use crate::action::{Action, CloseReason, Misbehaved, Notice, Outbox, PeerKey};
@@ -108,7 +108,6 @@ impl<B> Swarm<B> {
                 if let Some(guilty) = guilty {
                     self.convict(now, guilty, bufs, out);
                 }
-                self.fill_all(now, out);
             }
             Err(CommitError::Storage(error)) => {
                 if self.wants(done.piece) {
@@ -208,15 +207,13 @@ impl<B> Swarm<B> {
         self.blame.ban(addr.ip(), id);
         let why = Misbehaved::BadBlock;
         out.push(Action::Tell(Notice::Banned { addr, why }));
+        // Whatever else it sent is fetched again before it spoils more pieces.
+        let (blocks, empty) = self.assembly.distrust(key);
+        let wasted = blocks.len() as u64 * u64::from(BLOCK_LEN);
+        self.wasted = (self.wasted + wasted).min(self.downloaded);
+        blocks.into_iter().for_each(|buf| bufs.put(buf));
+        empty.into_iter().for_each(|piece| self.abandon(piece));
         self.part(now, key, CloseReason::Misbehaved(why), bufs, out);
-    }
-
-    /// Asks every peer for what it can give now.
-    pub(crate) fn fill_all(&mut self, now: Instant, out: &mut Outbox<B>) {
-        let keys: Vec<_> = self.peers.keys().collect();
-        for key in keys {
-            self.fill_requests(now, key, out);
-        }
     }
 
     /// The disk said no: everything stops here, and says why.
@@ -232,6 +229,17 @@ impl<B> Swarm<B> {
                 self.phase = Phase::Failed;
                 out.push(Action::Tell(Notice::Failed(error)));
                 self.part_all(now, bufs, out);
+                // Other torrents need the memory.
+                let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
+                self.assembly
+                    .drain()
+                    .into_iter()
+                    .for_each(|buf| bufs.put(buf));
+                for piece in pieces {
+                    if self.wants(piece) {
+                        self.picker.availability.insert(piece);
+                    }
+                }
             }
             // The end goes on all the same, but nobody shall believe that everything was kept.
             Phase::Stopping => out.push(Action::Tell(Notice::Failed(error))),

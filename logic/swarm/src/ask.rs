@@ -8,8 +8,7 @@ use torr_base::{Block, Instant, PieceIndex};
 use torr_wire::Message;
 
 use crate::action::{Outbox, PeerKey};
-use crate::assembly::Stage;
-use crate::peer::Peer;
+use crate::assembly::{OpenPiece, Stage};
 use crate::picker::Order;
 use crate::swarm::Swarm;
 
@@ -100,7 +99,9 @@ impl<B> Swarm<B> {
 
     /// Opens the piece that the picker names, if there is room for one more.
     fn open_piece(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
-        if self.assembly.len() >= self.open_pieces_max() {
+        let inserted = self.picker.availability.inserted();
+        let full = self.assembly.active() >= self.open_pieces_max();
+        if full || self.peers.get(key)?.barren_at == Some(inserted) {
             return None;
         }
         let order = if self.config.sequential {
@@ -111,12 +112,19 @@ impl<B> Swarm<B> {
             Order::RarestFirst
         };
         let peer = self.peers.get(key)?;
-        let Peer {
-            have, interesting, ..
-        } = peer;
-        let piece = self
-            .picker
-            .next(have, *interesting, order, |piece| peer.may_ask(piece))?;
+        // Of a peer that chokes us there are only a few to look at, not all that are wanted.
+        let allowed = |piece| peer.may_ask(piece);
+        let piece = if peer.chokes_us {
+            self.picker.among(&peer.fast_for_us, &peer.have, allowed)
+        } else {
+            let (have, count) = (&peer.have, peer.interesting);
+            self.picker.next(have, count, order, allowed)
+        };
+        let Some(piece) = piece else {
+            // Until a piece comes back or the peer gets one, there is no use in looking again.
+            self.peers.get_mut(key)?.barren_at = Some(inserted);
+            return None;
+        };
         let whole = peer.down.per_second().saturating_mul(WHOLE_PIECE_SECS)
             >= u64::from(self.geometry.piece_len(piece));
         let parole = self.blame.is_suspect(piece);
@@ -155,9 +163,15 @@ impl<B> Swarm<B> {
         Some(block)
     }
 
-    /// Whether every block that is wanted is here or owed by somebody.
+    /// Whether every wanted block that anybody has is here or owed by somebody. What is left to a peer
+    /// on parole is as good as owed.
     pub(crate) fn is_endgame(&self) -> bool {
-        self.assembly.missing() == 0 && self.picker.availability.candidates() == 0
+        let a = &self.picker.availability;
+        let free = |(piece, open): (PieceIndex, &OpenPiece<B>)| {
+            open.missing() > 0 && !open.parole && self.wanted.get(piece) && a.of(piece) > 0
+        };
+        let none_free = || self.assembly.missing() == 0 || !self.assembly.iter().any(free);
+        a.reachable() == 0 && none_free()
     }
 
     /// A block has come: whoever else was asked for it need not send it.
@@ -179,8 +193,29 @@ impl<B> Swarm<B> {
             return;
         };
         peer.current = None;
-        peer.requests.cancel_all(|block| assembly.release(block));
+        let mut empty = Vec::new();
+        peer.requests.cancel_all(|block| {
+            if assembly.release(block) {
+                empty.push(block.piece);
+            }
+        });
         self.disown_all(key);
+        empty.into_iter().for_each(|piece| self.abandon(piece));
+    }
+
+    /// Takes back one request.
+    pub(crate) fn release_request(&mut self, block: Block) {
+        if self.assembly.release(block) {
+            self.abandon(block.piece);
+        }
+    }
+
+    /// Closes a piece of which nothing is here or owed; it may be opened again.
+    pub(crate) fn abandon(&mut self, piece: PieceIndex) {
+        self.assembly.close(piece);
+        if self.wants(piece) {
+            self.picker.availability.insert(piece);
+        }
     }
 
     /// Lets others help with the pieces that were left to the peer.

@@ -53,6 +53,7 @@ pub(crate) struct OpenPiece<B> {
     spilled: u32,
     /// Where the search for a missing block starts.
     hint: u32,
+    pub(crate) opened: Instant,
     /// When a block last came.
     pub(crate) touched: Instant,
     pub(crate) stage: Stage,
@@ -81,6 +82,8 @@ pub(crate) struct Assembly<B> {
     missing: u64,
     /// Blocks in memory in all open pieces.
     here: usize,
+    /// Pieces of which nothing is in memory, and of which nobody owes a block.
+    dormant: usize,
     spare: Vec<Vec<Slot<B>>>,
 }
 
@@ -94,6 +97,7 @@ impl<B> Assembly<B> {
             open: BTreeMap::new(),
             missing: 0,
             here: 0,
+            dormant: 0,
             spare: Vec::new(),
         }
     }
@@ -109,12 +113,14 @@ impl<B> Assembly<B> {
         let mut slots = self.spare.pop().unwrap_or_default();
         slots.extend((0..count).map(|_| Slot::Missing));
         self.missing += u64::from(count);
+        self.dormant += 1;
         self.open.entry(piece).or_insert(OpenPiece {
             slots,
             missing: count,
             here: 0,
             spilled: 0,
             hint: 0,
+            opened: now,
             touched: now,
             stage: Stage::Filling,
             owner,
@@ -163,8 +169,19 @@ impl<B> Assembly<B> {
         owned.map(|(piece, _)| *piece).collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.open.len()
+    /// Open pieces that hold memory, or will when those who were asked answer.
+    pub(crate) fn active(&self) -> usize {
+        self.open.len() - self.dormant
+    }
+
+    /// The dormant piece of which least is on the disk, where there are more than `max`.
+    pub(crate) fn dormant_beyond(&self, max: usize) -> Option<PieceIndex> {
+        if self.dormant <= max {
+            return None;
+        }
+        let dormant = self.open.iter().filter(|(_, open)| open.is_dormant());
+        let least = dormant.min_by_key(|(_, open)| open.spilled);
+        least.map(|(piece, _)| *piece)
     }
 
     /// Blocks that nobody was asked for, in all open pieces.
@@ -189,6 +206,7 @@ impl<B> Assembly<B> {
             .chain(open.slots.iter().enumerate().take(from))
             .find(|(_, slot)| matches!(slot, Slot::Missing))?;
         *open.slots.get_mut(index)? = Slot::Asked(1);
+        self.dormant -= usize::from(open.is_dormant());
         open.hint = index as u32 + 1;
         open.missing -= 1;
         self.missing -= 1;
@@ -202,13 +220,15 @@ impl<B> Assembly<B> {
         }
     }
 
-    /// A request is off: rejected, timed out, choked, or its peer left.
-    pub(crate) fn release(&mut self, block: Block) {
+    /// A request is off: rejected, timed out, choked, or its peer left. True where nothing is left of
+    /// its piece: it need not stay open.
+    #[must_use]
+    pub(crate) fn release(&mut self, block: Block) -> bool {
         let Some(open) = self.open.get_mut(&block.piece) else {
-            return;
+            return false;
         };
         let Some(slot) = open.slots.get_mut(block.index as usize) else {
-            return;
+            return false;
         };
         if let Slot::Asked(by) = slot {
             *by -= 1;
@@ -217,12 +237,62 @@ impl<B> Assembly<B> {
                 open.missing += 1;
                 open.hint = open.hint.min(block.index);
                 self.missing += 1;
+                self.dormant += usize::from(open.is_dormant());
             }
         }
+        open.missing as usize == open.slots.len()
     }
 
-    pub(crate) fn wants(&self, block: Block) -> bool {
-        matches!(self.slot(block), Some(Slot::Asked(_) | Slot::Missing))
+    /// Throws away what a peer sent of unfinished pieces: it lied elsewhere. What is on its way to the
+    /// disk stays, since a new block could be overtaken by it. Gives back the buffers, and the pieces of
+    /// which nothing is left.
+    pub(crate) fn distrust(&mut self, key: PeerKey) -> (Vec<B>, Vec<PieceIndex>) {
+        let (mut bufs, mut empty) = (Vec::new(), Vec::new());
+        let filling = self
+            .open
+            .iter_mut()
+            .filter(|(_, o)| o.stage == Stage::Filling);
+        for (piece, open) in filling {
+            let was = open.is_dormant();
+            let before = open.missing;
+            for (index, slot) in open.slots.iter_mut().enumerate() {
+                let on_disk = match slot {
+                    Slot::Here { from, .. } if *from == key => false,
+                    Slot::OnDisk { from: Some(from) } if *from == key => true,
+                    Slot::Missing
+                    | Slot::Asked(_)
+                    | Slot::Here { .. }
+                    | Slot::Spilling { .. }
+                    | Slot::OnDisk { .. }
+                    | Slot::Gone { .. } => continue,
+                };
+                bufs.extend(take_here(slot).map(|(buf, _)| buf));
+                *slot = Slot::Missing;
+                open.missing += 1;
+                open.hint = open.hint.min(index as u32);
+                if on_disk {
+                    open.spilled -= 1;
+                } else {
+                    open.here -= 1;
+                    self.here -= 1;
+                }
+            }
+            self.missing += u64::from(open.missing - before);
+            self.dormant = self.dormant + usize::from(open.is_dormant()) - usize::from(was);
+            if open.missing as usize == open.slots.len() {
+                empty.push(*piece);
+            }
+        }
+        (bufs, empty)
+    }
+
+    /// Whether a block from that peer is of use. A piece on parole takes none from others that they
+    /// were not asked for again since: its hash shall speak about its owner.
+    pub(crate) fn wants(&self, block: Block, from: PeerKey, asked: bool) -> bool {
+        let open = self.open.get(&block.piece);
+        let alone = open.is_some_and(|open| open.parole && open.owner != Some(from));
+        let free = matches!(self.slot(block), Some(Slot::Asked(_) | Slot::Missing));
+        free && (asked || !alone)
     }
 
     /// How many peers are asked for it.
@@ -245,6 +315,7 @@ impl<B> Assembly<B> {
         let Some(open) = self.open.get_mut(&block.piece) else {
             return Placed::Unwanted(buf);
         };
+        let was_dormant = open.is_dormant();
         let Some(slot) = open.slots.get_mut(block.index as usize) else {
             return Placed::Unwanted(buf);
         };
@@ -259,6 +330,7 @@ impl<B> Assembly<B> {
             }
         }
         *slot = Slot::Here { buf, from };
+        self.dormant -= usize::from(was_dormant);
         open.touched = now;
         open.here += 1;
         self.here += 1;
@@ -275,14 +347,27 @@ impl<B> Assembly<B> {
         open.is_some_and(|open| open.here as usize == open.slots.len())
     }
 
-    /// Whether all blocks of a piece are on the disk.
-    pub(crate) fn is_on_disk(&self, piece: PieceIndex) -> bool {
+    fn is_on_disk(&self, piece: PieceIndex) -> bool {
         let Some(open) = self.open.get(&piece) else {
             return false;
         };
-        open.slots
-            .iter()
-            .all(|slot| matches!(slot, Slot::OnDisk { .. }))
+        // The count spares most looks at the slots, of which large pieces have thousands.
+        let all = open.spilled as usize == open.slots.len();
+        let on_disk = |slot| matches!(slot, &Slot::OnDisk { .. });
+        all && open.slots.iter().all(on_disk)
+    }
+
+    /// All blocks of the piece are on the disk, and it is to be verified there; it stays open until the
+    /// answer. False where that is not so, or is under way.
+    pub(crate) fn begin_verify(&mut self, piece: PieceIndex) -> bool {
+        let whole = self.is_on_disk(piece);
+        let open = self.open.get_mut(&piece).filter(|_| whole);
+        let Some(open) = open.filter(|open| open.stage == Stage::Filling) else {
+            return false;
+        };
+        self.dormant -= usize::from(open.is_dormant());
+        open.stage = Stage::Closing;
+        true
     }
 
     /// The piece for the disk; it stays open, in closing, until the answer.
@@ -323,7 +408,10 @@ impl<B> Assembly<B> {
         }
         open.spilled += open.here;
         self.here -= open.here as usize;
-        open.here = 0;
+        if open.here > 0 {
+            open.here = 0;
+            self.dormant += usize::from(open.is_dormant());
+        }
         out
     }
 
@@ -353,6 +441,7 @@ impl<B> Assembly<B> {
         let Some(mut open) = self.open.remove(&piece) else {
             return Vec::new();
         };
+        self.dormant -= usize::from(open.is_dormant());
         self.missing -= u64::from(open.missing);
         self.here -= open.here as usize;
         let from = open.slots.iter().map(|slot| match slot {
@@ -423,6 +512,8 @@ impl<B> Assembly<B> {
             here += open.here as usize;
         }
         assert_eq!((self.missing, self.here), (missing, here));
+        let dormant = self.open.values().filter(|open| open.is_dormant());
+        assert_eq!(self.dormant, dormant.count());
     }
 }
 
@@ -433,6 +524,11 @@ impl<B> OpenPiece<B> {
 
     pub(crate) fn here(&self) -> u32 {
         self.here
+    }
+
+    /// Nothing of it is in memory, and nobody owes a block of it.
+    fn is_dormant(&self) -> bool {
+        self.stage == Stage::Filling && (self.missing + self.spilled) as usize == self.slots.len()
     }
 
     /// Indices of blocks that somebody was asked for, with how many were.

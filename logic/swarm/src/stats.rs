@@ -80,11 +80,6 @@ impl<B> Swarm<B> {
         let has = |field: &torr_base::Bitfield| last.is_some_and(|piece| field.get(piece));
         let wanted = bytes(self.wanted.count(), has(&self.wanted));
         let done = self.have.count_and(&self.wanted);
-        let rarest = self
-            .picker
-            .availability
-            .iter()
-            .map(|p| self.picker.availability.of(p));
         let count = |f: fn(&crate::peer::Peer<B>) -> bool| {
             self.peers.values().filter(|peer| f(peer)).count() as u32
         };
@@ -110,7 +105,7 @@ impl<B> Swarm<B> {
                 .values()
                 .map(|peer| peer.requests.len() as u32)
                 .sum(),
-            rarest: rarest.min().unwrap_or(0),
+            rarest: self.picker.availability.rarest(),
         }
     }
 

@@ -305,10 +305,8 @@ impl<B> Swarm<B> {
             }
             self.dialer.parted(addr, how, now);
         }
-        let keys: Vec<_> = self.peers.keys().collect();
-        for key in keys {
-            self.fill_requests(now, key, out);
-        }
+        // What it owed is asked of others at the next tick, for all who left until then.
+        out.push(Action::BufsFree);
     }
 
     /// A dialled connection ended before it became a peer.
@@ -436,13 +434,7 @@ impl<B> Swarm<B> {
     }
 
     pub(crate) fn verify_if_on_disk(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
-        if !self.assembly.is_on_disk(piece) {
-            return;
-        }
-        if let Some(open) = self.assembly.get_mut(piece)
-            && open.stage == Stage::Filling
-        {
-            open.stage = Stage::Closing;
+        if self.assembly.begin_verify(piece) {
             let digests = self.blame.is_suspect(piece);
             self.job(Job::Verify, DiskTask::Verify { piece, digests }, out);
         }

@@ -22,6 +22,11 @@ const NEVER_UNCHOKES: Duration = Duration::from_secs(600);
 const REJECTED_FOR: Duration = Duration::from_secs(60);
 /// Blocks of a piece that nobody adds to any more are written to the disk, to free their memory.
 const STALLED: Duration = Duration::from_secs(30);
+/// How long a piece may be left to one peer to see who lies.
+const PAROLE: Duration = Duration::from_secs(30);
+/// Unfinished pieces that wait on the disk for somebody who has them; beyond it, the one of which least
+/// is there is forgotten.
+const DORMANT_MAX: usize = 4_096;
 /// Dials begun in one tick; 30 a second.
 const DIALS_PER_TICK: usize = 3;
 
@@ -37,12 +42,14 @@ impl<B> Swarm<B> {
             return;
         }
         self.ticked = now;
+        let others_wait = self.peers.len() >= self.config.dial_until && self.dialer.idle() > 0;
         let keys: Vec<_> = self.peers.keys().collect();
         for key in keys {
-            self.tick_peer(now, key, bufs, out);
+            self.tick_peer(now, key, others_wait, bufs, out);
         }
         self.choke_round(now, bufs, out);
         self.spill_stalled(now, out);
+        self.end_paroles(now);
         self.dial(now, out);
     }
 
@@ -68,15 +75,15 @@ impl<B> Swarm<B> {
         &mut self,
         now: Instant,
         key: PeerKey,
+        others_wait: bool,
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
         let complete = self.is_complete();
-        let full = self.peers.len() >= self.config.dial_until && self.dialer.idle() > 0;
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if let Some(why) = parting(peer, now, complete, full) {
+        if let Some(why) = parting(peer, now, complete, others_wait) {
             self.part(now, key, why, bufs, out);
             return;
         }
@@ -89,8 +96,9 @@ impl<B> Swarm<B> {
             peer.send(Message::KeepAlive, out);
             peer.spoken = now;
         }
-        if now.since(peer.rejected_since) >= REJECTED_FOR {
+        if !peer.rejected.is_empty() && now.since(peer.rejected_since) >= REJECTED_FOR {
             peer.rejected.clear();
+            peer.barren_at = None;
         }
         if peer.requests.is_overdue(now) {
             peer.requests.snubbed = true;
@@ -100,10 +108,8 @@ impl<B> Swarm<B> {
                 peer.send(Message::Cancel(block.raw()), out);
             }
             self.release_requests(key);
-            self.fill_all(now, out);
-        } else {
-            self.fill_requests(now, key, out);
         }
+        self.fill_requests(now, key, out);
         self.load_next(key, bufs, out);
     }
 
@@ -115,6 +121,21 @@ impl<B> Swarm<B> {
         let pieces: Vec<_> = stalled.map(|(piece, _)| piece).collect();
         for piece in pieces {
             self.spill(piece, out);
+        }
+        if let Some(piece) = self.assembly.dormant_beyond(DORMANT_MAX) {
+            self.abandon(piece);
+        }
+    }
+
+    /// A peer on parole that takes its time does not get to hold the piece up.
+    fn end_paroles(&mut self, now: Instant) {
+        let late = self.assembly.iter().filter_map(|(piece, open)| {
+            let slow = open.parole && now.since(open.opened) >= PAROLE;
+            open.owner.filter(|_| slow).map(|owner| (owner, piece))
+        });
+        let late: Vec<_> = late.collect();
+        for (owner, piece) in late {
+            self.disown(owner, piece);
         }
     }
 
@@ -152,7 +173,7 @@ fn parting<B>(
     peer: &crate::peer::Peer<B>,
     now: Instant,
     complete: bool,
-    full: bool,
+    others_wait: bool,
 ) -> Option<CloseReason> {
     if now.since(peer.heard) >= SILENT {
         return Some(CloseReason::Idle(Idle::Silent));
@@ -162,5 +183,5 @@ fn parting<B>(
     }
     let choked_for = peer.wanting_since.map(|since| now.since(since));
     let useless = choked_for.is_some_and(|span| span >= NEVER_UNCHOKES);
-    (useless && full).then_some(CloseReason::Idle(Idle::NeverUnchokes))
+    (useless && others_wait).then_some(CloseReason::Idle(Idle::NeverUnchokes))
 }

@@ -51,12 +51,15 @@ impl<B> WireSink<B> for PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get(self.key) else {
             return Landing::Discard;
         };
-        if peer.requests.arrival(block) == Arrival::NeverAsked {
+        let arrival = peer.requests.arrival(block);
+        if arrival == Arrival::NeverAsked {
             self.fault = Some(Misbehaved::Unrequested);
             return Landing::Discard;
         }
-        if !self.swarm.assembly.wants(block) {
-            // It came from somebody else, or its piece is done: skip it, and settle the request now.
+        let asked = arrival == Arrival::Asked;
+        if !self.swarm.assembly.wants(block, self.key, asked) {
+            // It came from somebody else, or its piece is done or left to somebody else: skip it, and
+            // settle the request now.
             self.settle(block);
             return Landing::Discard;
         }
@@ -202,6 +205,7 @@ impl<B> PeerCx<'_, B> {
     fn unchoked(&mut self) -> Result<(), Misbehaved> {
         if let Some(peer) = self.swarm.peers.get_mut(self.key) {
             peer.chokes_us = false;
+            peer.barren_at = None;
             peer.wanting_since = None;
         }
         Ok(())
@@ -231,6 +235,7 @@ impl<B> PeerCx<'_, B> {
         if peer.seed || !peer.have.set(piece) {
             return Ok(());
         }
+        peer.barren_at = None;
         self.swarm.picker.availability.add(piece);
         if wanted {
             peer.interesting += 1;
@@ -318,8 +323,8 @@ impl<B> PeerCx<'_, B> {
             } else {
                 peer.reject(block.piece, self.now);
             }
-            self.swarm.assembly.release(block);
             self.swarm.disown(self.key, block.piece);
+            self.swarm.release_request(block);
         }
         Ok(())
     }
@@ -331,6 +336,7 @@ impl<B> PeerCx<'_, B> {
         };
         if peer.fast_for_us.len() < ALLOWED_FAST_MAX && !peer.fast_for_us.contains(&piece) {
             peer.fast_for_us.push(piece);
+            peer.barren_at = None;
         }
         Ok(())
     }
@@ -368,7 +374,7 @@ impl<B> PeerCx<'_, B> {
         peer.heard = self.now;
         peer.down.add(u64::from(block.len));
         if peer.requests.complete(block, self.now) == Arrival::Asked {
-            self.swarm.assembly.release(block);
+            self.swarm.release_request(block);
         }
         self.swarm.downloaded += u64::from(block.len);
         self.swarm.wasted += u64::from(block.len);

@@ -77,6 +77,8 @@ pub(crate) struct Peer<B> {
     pub(crate) requests: Requests,
     /// The piece it is asked for just now.
     pub(crate) current: Option<PieceIndex>,
+    /// The state of the candidates in which the picker found none for it.
+    pub(crate) barren_at: Option<u64>,
     pub(crate) upload: Upload<B>,
     /// Control messages that wait to be written.
     pub(crate) out: Vec<u8>,
@@ -128,6 +130,7 @@ impl<B> Peer<B> {
             haves_told,
             requests: Requests::new(now),
             current: None,
+            barren_at: None,
             upload: Upload::new(),
             out: Vec::new(),
             woken: false,

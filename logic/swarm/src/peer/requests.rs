@@ -10,7 +10,7 @@ const DEPTH_MIN: u32 = 4;
 /// What a fresh peer is asked for before anything about it is known.
 const DEPTH_START: u32 = 8;
 /// No more than this many at one peer, whatever it allows: 32 MiB on the way.
-const DEPTH_MAX: u32 = 2_000;
+pub(crate) const DEPTH_MAX: u32 = 2_000;
 /// What a peer that names no `reqq` (BEP 10) is taken to allow; the field's usual limit.
 const REQQ_DEFAULT: u32 = 250;
 /// How much work a peer should have beyond what its line delays, so that it never runs dry between
@@ -86,16 +86,13 @@ impl Requests {
         self.asked.len() <= self.depth() * 3 / 4
     }
 
-    pub(crate) fn reqq(&self) -> u32 {
-        self.reqq.max(DEPTH_START)
-    }
-
     /// What the peer said in its extension handshake (BEP 10).
     pub(crate) fn set_reqq(&mut self, reqq: u32) {
         self.reqq = reqq.clamp(1, DEPTH_MAX);
     }
 
     pub(crate) fn push(&mut self, block: Block, now: Instant) {
+        debug_assert!(self.asked.len() < self.depth(), "more than it allows");
         if self.asked.is_empty() {
             self.moved = now;
         }

@@ -30,6 +30,8 @@ pub(crate) struct Availability {
     start: [u32; KEYS + 1],
     /// No candidate is below this piece.
     lowest: u32,
+    /// Counts the pieces that became candidates.
+    inserted: u64,
     rng: Rng,
 }
 
@@ -44,6 +46,7 @@ impl Availability {
             place: vec![ABSENT; len],
             start: [0; KEYS + 1],
             lowest: pieces,
+            inserted: 0,
             rng,
         }
     }
@@ -55,6 +58,28 @@ impl Availability {
 
     pub(crate) fn candidates(&self) -> usize {
         self.order.len()
+    }
+
+    /// Candidates that some connected peer has.
+    pub(crate) fn reachable(&self) -> usize {
+        if self.seeds > 0 {
+            return self.candidates();
+        }
+        let nowhere = |key: usize| (self.start[key + 1] - self.start[key]) as usize;
+        self.candidates() - nowhere(0) - nowhere(LEVELS)
+    }
+
+    /// Copies of the rarest candidate; more than [`LEVELS`] among peers that are no seeds are not told
+    /// apart.
+    pub(crate) fn rarest(&self) -> u32 {
+        let some = |key: &usize| self.start[*key] < self.start[*key + 1];
+        let level = (0..KEYS).filter(some).map(|key| (key % LEVELS) as u32);
+        level.min().map_or(0, |level| level + self.seeds)
+    }
+
+    /// Changes whenever a piece becomes a candidate.
+    pub(crate) fn inserted(&self) -> u64 {
+        self.inserted
     }
 
     pub(crate) fn is_candidate(&self, piece: PieceIndex) -> bool {
@@ -106,6 +131,7 @@ impl Availability {
             return;
         }
         self.lowest = self.lowest.min(piece.get());
+        self.inserted += 1;
         let key = self.key(piece);
         let mut hole = self.order.len();
         self.order.push(piece.get());

@@ -36,8 +36,21 @@ impl Picker {
         }
     }
 
-    /// The candidate to open next among those that `has` names and `allowed` lets pass. `interesting`
-    /// is how many pieces of `has` we still want at all.
+    /// The rarest candidate of a few pieces, as far as `has` names it.
+    pub(crate) fn among(
+        &self,
+        few: &[PieceIndex],
+        has: &Bitfield,
+        allowed: impl Fn(PieceIndex) -> bool,
+    ) -> Option<PieceIndex> {
+        let a = &self.availability;
+        let fits = |p: &PieceIndex| a.is_candidate(*p) && has.get(*p) && allowed(*p);
+        let open = few.iter().copied().filter(fits);
+        open.min_by_key(|piece| a.key(*piece))
+    }
+
+    /// The candidate to open next among those that `has` names. `interesting` is how many pieces of
+    /// `has` we still want at all.
     pub(crate) fn next(
         &mut self,
         has: &Bitfield,

@@ -1,0 +1,270 @@
+//! How a node deals with peers that are slow, odd, or gone, told in messages.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Rig, Said, Setup};
+use torr_wire::Message;
+
+#[test]
+fn a_seed_is_drained_and_every_block_comes_back() {
+    let mut rig = Rig::new(&Setup::default());
+    let n = rig.connect_seed();
+    rig.answer_all(&[(n, 0)]);
+    assert!(rig.is_complete(), "{} pieces", rig.have());
+    rig.stop();
+}
+
+#[test]
+fn unfinished_pieces_that_nobody_has_leave_room_for_others() {
+    // As after a stop: as many unfinished pieces as may be open, of which the only peer has none.
+    let partial = (0..5).map(|piece| (piece, vec![0])).collect();
+    let setup = Setup {
+        pieces: 10,
+        partial,
+        assembly_blocks: 20,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    let n = rig.connect_with(&[5, 6, 7, 8, 9]);
+    rig.pass(Duration::from_secs(1));
+    rig.answer_all(&[(n, 0)]);
+    assert_eq!(rig.have(), 5);
+    rig.stop();
+}
+
+#[test]
+fn pieces_left_open_by_peers_that_went_leave_room_for_others() {
+    let setup = Setup {
+        pieces: 10,
+        assembly_blocks: 20,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    let n = rig.connect_with(&[0, 1, 2, 3, 4]);
+    // One block of each piece it has, as far as it is asked.
+    for _ in 0..20 {
+        let asked = rig.requests(n);
+        for raw in asked.iter().filter(|raw| raw.offset == 0) {
+            rig.send(n, *raw, 0);
+        }
+    }
+    rig.close(n);
+    let m = rig.connect_with(&[5, 6, 7, 8, 9]);
+    for _ in 0..40 {
+        rig.pass(Duration::from_secs(1));
+        rig.answer_all(&[(m, 0)]);
+    }
+    assert_eq!(rig.have(), 5);
+    rig.stop();
+}
+
+#[test]
+fn a_reader_without_a_buffer_goes_on_when_a_connection_ends() {
+    // Two peers hold all buffers between them: one that takes blocks and never reads, and then leaves.
+    let setup = Setup {
+        have: vec![0],
+        buffers: 8,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    rig.disk_at_once = false;
+    let n = rig.connect_seed();
+    let asked = {
+        rig.pass(Duration::from_millis(200));
+        rig.requests(n)
+    };
+    assert!(asked.len() >= 8, "{asked:?}");
+    // Half of the buffers are in an unfinished piece, then a verify without blocks is at the disk.
+    for raw in asked {
+        rig.send(n, raw, 0);
+    }
+    for _ in 0..200 {
+        rig.serve();
+        rig.act();
+        rig.pass(Duration::from_millis(100));
+        for raw in rig.requests(n) {
+            rig.send(n, raw, 0);
+        }
+    }
+    assert!(rig.is_complete(), "{} pieces", rig.have());
+    rig.stop();
+}
+
+#[test]
+fn blocks_of_unfinished_pieces_go_to_the_disk_at_a_stop() {
+    let mut rig = Rig::new(&Setup::default());
+    let n = rig.connect_seed();
+    let asked = rig.requests(n);
+    rig.send(n, asked[0], 0);
+    rig.stop();
+    assert_eq!(rig.spilled.len(), 1);
+}
+
+#[test]
+fn requests_of_a_fast_peer_that_chokes_and_says_no_more_come_free() {
+    let mut rig = Rig::new(&Setup {
+        pieces: 2,
+        ..Setup::default()
+    });
+    let mute = rig.connect_seed();
+    let taken = rig.requests(mute);
+    assert_eq!(taken.len(), 8);
+    rig.say(mute, &Message::Choke);
+    let other = rig.connect_seed();
+    for _ in 0..70 {
+        rig.pass(Duration::from_secs(1));
+        rig.answer_all(&[(other, 0)]);
+    }
+    assert!(rig.is_complete());
+}
+
+#[test]
+fn a_choke_keeps_allowed_fast_requests_and_rejects_the_rest() {
+    let setup = Setup {
+        pieces: 40,
+        have: (0..40).collect(),
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    rig.disk_at_once = false;
+    while rig.serve() {}
+    let n = rig.connect(true);
+    let fast: Vec<u32> = rig
+        .hear(n)
+        .into_iter()
+        .filter_map(|said| match said {
+            Said::AllowedFast(piece) => Some(piece),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(fast.len(), 10);
+    // Twelve others take the slots from it in time.
+    rig.say(n, &Message::HaveNone);
+    rig.say(n, &Message::Interested);
+    assert!(rig.hear(n).contains(&Said::Unchoke));
+    let slow = (0..40).find(|piece| !fast.contains(piece)).unwrap();
+    let range = |piece, index| torr_base::RawBlock {
+        piece,
+        offset: index * common::BLOCK,
+        len: common::BLOCK,
+    };
+    for index in 0..4 {
+        rig.say(n, &Message::Request(range(slow, index)));
+        rig.say(n, &Message::Request(range(fast[0], index)));
+    }
+    for _ in 0..12 {
+        let other = rig.connect(true);
+        rig.say(other, &Message::HaveNone);
+        rig.say(other, &Message::Interested);
+    }
+    let mut said = Vec::new();
+    for _ in 0..300 {
+        rig.pass(Duration::from_millis(100));
+        let conn = rig.peers[n].conn;
+        // Control only: while the disk is slow, nothing else can come.
+        let _ = conn;
+        said.extend(rig.hear(n));
+        if said.contains(&Said::Choke) {
+            break;
+        }
+        for other in 1..13 {
+            rig.hear(other);
+        }
+    }
+    assert!(said.contains(&Said::Choke), "{said:?}");
+    let rejects = |said: &[Said]| said.iter().filter(|s| matches!(s, Said::Reject(_))).count();
+    assert_eq!(rejects(&said), 4);
+    while rig.serve() {
+        rig.act();
+    }
+    rig.pass(Duration::from_secs(1));
+    while rig.serve() {
+        rig.act();
+    }
+    said.extend(rig.hear(n));
+    let blocks: Vec<_> = said
+        .iter()
+        .filter_map(|said| match said {
+            Said::Block(raw) => Some(raw.piece),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((blocks, rejects(&said)), (vec![fast[0]; 4], 4));
+    rig.disk_at_once = true;
+    rig.stop();
+}
+
+#[test]
+fn pieces_that_nobody_can_give_do_not_hold_up_the_end_game() {
+    // Piece 0 is only at a peer that chokes; what is asked of a mute peer is asked of another as well.
+    let setup = Setup {
+        pieces: 3,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    let mute = rig.connect_with(&[1, 2]);
+    assert_eq!(rig.requests(mute).len(), 8);
+    let other = rig.connect_with(&[1, 2]);
+    for _ in 0..5 {
+        rig.pass(Duration::from_millis(100));
+        rig.answer_all(&[(other, 0)]);
+    }
+    assert_eq!(rig.have(), 2);
+}
+
+#[test]
+fn what_a_liar_sent_of_other_pieces_is_thrown_away() {
+    let setup = Setup {
+        pieces: 6,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    let liar = rig.connect_seed();
+    let asked = rig.requests(liar);
+    assert_eq!(asked.len(), 8);
+    // One block of the second piece, and then all of the first.
+    rig.send(liar, asked[4], 7);
+    for raw in &asked[..4] {
+        rig.send(liar, *raw, 7);
+    }
+    assert_eq!(rig.banned(), [rig.peers[liar].addr]);
+    assert_eq!(rig.node.blocks_held(), 0);
+    let honest = rig.connect_seed();
+    rig.answer_all(&[(honest, 0)]);
+    assert!(rig.is_complete());
+    assert_eq!(rig.banned().len(), 1);
+    let stats = rig.node.stats(rig.key).unwrap().swarm;
+    assert_eq!(stats.wasted, 5 * u64::from(common::BLOCK));
+}
+
+#[test]
+fn a_piece_on_parole_does_not_wait_for_a_slow_owner() {
+    let setup = Setup {
+        pieces: 1,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    let (liar, slow) = (rig.connect_seed(), rig.connect_seed());
+    let asked = rig.requests(liar);
+    assert_eq!(asked.len(), 4);
+    // In the end game each sends half of the piece.
+    let same = rig.requests(slow);
+    rig.send(liar, asked[0], 7);
+    for raw in same.iter().filter(|raw| **raw != asked[0]) {
+        rig.send(slow, *raw, 0);
+    }
+    assert_eq!((rig.have(), rig.banned().len()), (0, 0));
+    // Now the piece is left to one of them, which says nothing more.
+    let third = rig.connect_seed();
+    for _ in 0..350 {
+        rig.pass(Duration::from_millis(100));
+        rig.hear(slow);
+        rig.hear(liar);
+        rig.answer_all(&[(third, 0)]);
+    }
+    assert!(rig.is_complete());
+    assert_eq!(rig.banned(), [rig.peers[liar].addr]);
+}

@@ -202,6 +202,10 @@ async fn circles_and_bad_redirects_are_errors() {
     let reply = get(&format!("http://{}/a/announce", world.addr)).await;
     assert_eq!(reply, Err(HttpError::RedirectCircle));
     assert_eq!(world.seen.lock().unwrap().len(), 2);
+    let itself = serve("127.0.0.1:0", |_| moved("/announce#again")).await;
+    let reply = get(&format!("http://{}/announce", itself.addr)).await;
+    assert_eq!(reply, Err(HttpError::RedirectCircle));
+    assert_eq!(itself.seen.lock().unwrap().len(), 1);
     for (to, error) in [
         ("http://[nonsense", HttpError::BadRedirect),
         ("file:///etc/passwd", HttpError::BadUrl),
@@ -279,6 +283,29 @@ async fn addresses_are_judged_however_they_are_written() {
         .get(&url, Purpose::WebSeed, &HttpLimits::default())
         .await;
     assert_eq!(body_of(seed), b"secret");
+}
+
+#[tokio::test]
+async fn the_addresses_that_were_judged_are_the_ones_connected_to() {
+    let world = serve("127.0.0.1:0", |_| ok(b"pinned")).await;
+    let mut client = client();
+    let shared = Arc::get_mut(&mut client.shared).unwrap();
+    // The system's own answer for these names is that there are none.
+    let here = world.addr.ip();
+    let cloud = "169.254.169.254".parse().unwrap();
+    shared.lookup.names = vec![
+        ("good.invalid", vec![cloud, here]),
+        ("bad.invalid", vec![cloud]),
+    ];
+    let port = world.addr.port();
+    let limits = HttpLimits::default();
+    let url = format!("http://GOOD.invalid:{port}/announce");
+    let reply = client.get(&url, Purpose::Tracker, &limits).await;
+    assert_eq!(body_of(reply), b"pinned", "the one that passed is used");
+    assert!(world.seen.lock().unwrap()[0].contains(&format!("host: good.invalid:{port}")));
+    let url = format!("http://bad.invalid:{port}/announce");
+    let reply = client.get(&url, Purpose::Tracker, &limits).await;
+    assert_eq!(reply, Err(HttpError::Refused(Refused::Closed)));
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinSet, LocalSet};
 use torr_base::{Instant, Rng};
-use torr_tracker::server::{Server, ServerConfig};
+use torr_tracker::server::Server;
+pub use torr_tracker::server::ServerConfig;
 
 use bind::Bound;
 use conn::{Limits, Neighbourhoods, serve};

@@ -96,7 +96,7 @@ impl Session {
             node,
             sockets,
             bind: config.bind,
-            http: HttpClient::new(config.allow_private),
+            http: HttpClient::bound(config.allow_private, config.bind),
             http_in_flight_max: HTTP_IN_FLIGHT_MAX,
             pool_bytes,
             seed: rng.next_u64(),

@@ -1,5 +1,6 @@
 //! Why a GET brought no reply.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use torr_tracker::policy::Refused;
@@ -17,6 +18,9 @@ pub enum HttpError {
     Lookup { host: String, error: String },
     #[error("cannot look up {host}: no answer within {} s", within.as_secs())]
     LookupTimeOut { host: String, within: Duration },
+    /// Nothing may leave by another address than this.
+    #[error("it has no address that can be reached from {0}")]
+    NoAddressOfFamily(IpAddr),
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     #[error("too many other requests wait for this host")]

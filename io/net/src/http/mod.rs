@@ -10,6 +10,8 @@
 //!
 //! Deliberately absent: anything about announces. The bytes of a reply go to whoever asked.
 
+#[cfg(test)]
+mod bound_tests;
 mod error;
 mod lookup;
 mod queue;
@@ -70,21 +72,35 @@ struct Shared {
     lookup: Lookup,
     tls: Tls,
     allow_private: bool,
+    bind: Option<IpAddr>,
 }
 
 impl HttpClient {
     /// `allow_private` as [`Hop::allow_private`].
     #[must_use]
     pub fn new(allow_private: bool) -> Self {
-        Self::with_tls(allow_private, Tls::platform())
+        Self::bound(allow_private, None)
     }
 
+    /// With an address to `bind` to, connections leave from it and from no other, and hosts without an
+    /// address of its family cannot be reached.
+    #[must_use]
+    pub fn bound(allow_private: bool, bind: Option<IpAddr>) -> Self {
+        Self::build(allow_private, bind, Tls::platform())
+    }
+
+    #[cfg(test)]
     fn with_tls(allow_private: bool, tls: Tls) -> Self {
+        Self::build(allow_private, None, tls)
+    }
+
+    fn build(allow_private: bool, bind: Option<IpAddr>, tls: Tls) -> Self {
         let shared = Shared {
             queue: Queue::new(),
             lookup: Lookup::default(),
             tls,
             allow_private,
+            bind,
         };
         Self {
             shared: Arc::new(shared),
@@ -180,12 +196,19 @@ impl HttpClient {
         if let Some(why) = refused.filter(|_| addrs.is_empty()) {
             return Err(why.into());
         }
+        if let Some(bind) = self.shared.bind {
+            addrs.retain(|addr| addr.is_ipv4() == bind.is_ipv4());
+            if addrs.is_empty() {
+                return Err(HttpError::NoAddressOfFamily(bind));
+            }
+        }
         // A client for this hop alone: it knows no other address of the host than those that passed.
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .resolve_to_addrs(host, &addrs)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .local_address(self.shared.bind)
             .pool_max_idle_per_host(0)
             .connect_timeout(limits.connect)
             .gzip(true)

@@ -29,6 +29,18 @@ impl Proc {
     /// `command` comes from [`Node::command`].
     pub fn spawn(node: &Node, name: &str, mut command: Command) -> Result<Self> {
         let log = node.dir.join("log");
+        // A program that is started again gets logs of its own.
+        let again = |n: u32| {
+            if n == 1 {
+                name.to_owned()
+            } else {
+                format!("{name}-{n}")
+            }
+        };
+        let free = (1..=1000)
+            .map(again)
+            .find(|name| !log.join(format!("{name}.out")).exists());
+        let name = free.context("too many runs of one program")?;
         let stdout = log.join(format!("{name}.out"));
         let stderr = log.join(format!("{name}.err"));
         let open = |path: &Path| {

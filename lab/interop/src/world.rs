@@ -131,6 +131,21 @@ impl Node {
         self.dir.join("data")
     }
 
+    /// Bytes that have arrived over the network so far, headers included.
+    pub fn received(&self) -> Result<u64> {
+        let mut command = self.command("cat");
+        let output = command
+            .arg("/proc/net/dev")
+            .output()
+            .context("reading the network counters")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("eth0:"));
+        let count = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        count.with_context(|| format!("no counters of {}", self.name))
+    }
+
     /// `program` inside this node's network, with nothing of the caller's environment but the path.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let home = self.dir.join("home");

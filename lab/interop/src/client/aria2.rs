@@ -35,6 +35,13 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     if let Some(limit) = job.options.upload_limit {
         command.arg(format!("--max-overall-upload-limit={limit}"));
     }
+    // Its reasons for closing a connection are in there.
+    command
+        .arg(format!(
+            "--log={}",
+            node.dir.join("log/aria2.log").display()
+        ))
+        .arg("--log-level=info");
     let marker = fresh_marker(node);
     let hook = marker_script(node, &marker)?;
     let done = match job.role {

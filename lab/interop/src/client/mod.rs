@@ -88,6 +88,8 @@ enum Done {
     Marker(PathBuf),
     /// Its standard output has a line that starts so.
     Line(&'static str),
+    /// Its standard output has a JSON object of this kind (its `t`).
+    Json(&'static str),
     /// `transmission-remote --list` shows 100 %.
     Remote(Remote),
 }
@@ -181,6 +183,9 @@ impl Peer {
             Done::Exit => Ok(false),
             Done::Marker(path) => Ok(path.exists()),
             Done::Line(prefix) => Ok(self.proc.said(prefix)),
+            Done::Json(kind) => Ok(torr::events(&self.proc)
+                .iter()
+                .any(|event| event["t"] == *kind)),
             Done::Remote(remote) => remote.is_done(node),
         }
     }

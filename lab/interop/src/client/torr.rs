@@ -1,10 +1,15 @@
 //! torr, by its command line alone.
 
+use std::path::PathBuf;
+
+use serde_json::Value;
+
 use super::{Done, Job, PORT, Role, Start, Tools};
+use crate::process::Proc;
 use crate::world::Node;
 
 /// Where a node's torr keeps its state.
-pub fn state_dir(node: &Node) -> std::path::PathBuf {
+pub fn state_dir(node: &Node) -> PathBuf {
     node.dir.join("torr-state")
 }
 
@@ -22,12 +27,20 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     match job.role {
         Role::Seed => {
             command.arg("--seed");
-            (command, Done::Line(r#"{"v":1,"t":"seeding""#))
+            (command, Done::Json("seeding"))
         }
         Role::Leech => (command, Done::Exit),
         Role::Stay => {
             command.arg("--seed");
-            (command, Done::Line(r#"{"v":1,"t":"done""#))
+            (command, Done::Json("done"))
         }
     }
+}
+
+/// What a run with `--json` has said so far; a line that is not whole yet is left out.
+pub fn events(proc: &Proc) -> Vec<Value> {
+    let text = std::fs::read_to_string(&proc.stdout).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }

@@ -252,6 +252,7 @@ impl<B> Node<B> {
         let (remote, dialled) = (entry.remote, entry.dialled);
         self.with_swarm(now, torrent, |swarm, bufs, out| {
             swarm.settle_crossing(now, (remote, heard.peer_id), dialled, bufs, out);
+            swarm.make_room(now, (remote, heard.peer_id), bufs, out);
         });
         let (Some(home), Some(entry)) = (self.torrents.get_mut(torrent), self.conns.get_mut(conn))
         else {

@@ -268,3 +268,193 @@ fn a_piece_on_parole_does_not_wait_for_a_slow_owner() {
     assert!(rig.is_complete());
     assert_eq!(rig.banned(), [rig.peers[liar].addr]);
 }
+
+/// 100 ms of round trip and 1 Gbit/s: 131 µs for a block, 763 on the way at any time.
+#[test]
+fn one_fast_peer_on_a_long_line_is_kept_full() {
+    let setup = Setup {
+        pieces: 2_000,
+        blocks_per_piece: 16,
+        buffers: 4_000,
+        assembly_blocks: 2_560,
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    rig.strict = false;
+    let n = rig.connect_seed();
+    // What the other client says of its queue.
+    let reqq = b"d4:reqqi2000ee";
+    rig.say(
+        n,
+        &Message::Extended {
+            id: 0,
+            payload: reqq,
+        },
+    );
+    let block = Duration::from_micros(131);
+    let one_way = Duration::from_millis(50);
+    let mut asked = std::collections::VecDeque::new();
+    let (mut line_free, mut ticked) = (rig.now, rig.now);
+    let (mut blocks, mut busy_from) = (0_u32, None);
+    while !rig.is_complete() && rig.now < torr_base::Instant::ZERO + Duration::from_secs(30) {
+        for raw in rig.requests(n) {
+            asked.push_back((rig.now + one_way, raw));
+        }
+        // The next block leaves when its request is there and the line is free.
+        let next = asked
+            .front()
+            .map(|(there, _)| (*there).max(line_free) + block);
+        let arrives = next.map(|sent| sent + one_way);
+        let tick = ticked + Duration::from_millis(100);
+        if arrives.is_some_and(|at| at < tick) {
+            line_free = next.unwrap();
+            rig.now = arrives.unwrap();
+            let (_, raw) = asked.pop_front().unwrap();
+            rig.send(n, raw, 0);
+            if rig.now >= torr_base::Instant::ZERO + Duration::from_secs(2) {
+                busy_from.get_or_insert(rig.now);
+                blocks += 1;
+            }
+        } else {
+            rig.now = tick;
+            ticked = tick;
+            rig.node.handle_timeout(rig.now);
+            rig.act();
+        }
+    }
+    assert!(rig.is_complete());
+    let span = rig.now.since(busy_from.unwrap());
+    let share = f64::from(blocks) * block.as_secs_f64() / span.as_secs_f64();
+    assert!(share > 0.95, "{share} of the line, all in {:?}", rig.now);
+}
+
+#[test]
+fn two_that_finish_see_it_and_part() {
+    let mut rig = Rig::new(&Setup {
+        pieces: 2,
+        ..Setup::default()
+    });
+    let n = rig.connect_with(&[0]);
+    let m = rig.connect_with(&[1]);
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        rig.pass(Duration::from_millis(100));
+        for peer in [n, m] {
+            for word in rig.hear(peer) {
+                match word {
+                    Said::Request(raw) => rig.send(peer, raw, 0),
+                    word if peer == n => said.push(word),
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(rig.is_complete());
+    let upload_only = |word: &Said| match word {
+        Said::Extended(text) => text.windows(11).any(|part| part == b"upload_only"),
+        _ => false,
+    };
+    assert!(said.iter().any(upload_only), "{said:?}");
+    let hello = b"d11:upload_onlyi1ee";
+    rig.say(
+        n,
+        &Message::Extended {
+            id: 0,
+            payload: hello,
+        },
+    );
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(rig.peers[n].closed, Some(torr_node::CloseReason::Redundant));
+    assert_eq!(rig.peers[m].closed, None);
+}
+
+#[test]
+fn the_idle_make_room_for_others() {
+    let setup = Setup {
+        have: vec![0],
+        ..Setup::default()
+    };
+    let mut rig = Rig::with(&setup, |config| config.conns_per_torrent_max = 3);
+    let giver = rig.connect_seed();
+    let idle = rig.connect(true);
+    rig.say(idle, &Message::HaveNone);
+    let taker = rig.connect(true);
+    rig.say(taker, &Message::HaveNone);
+    rig.say(taker, &Message::Interested);
+    let early = rig.connect(true);
+    assert!(rig.peers[early].closed.is_some());
+    for _ in 0..61 {
+        rig.pass(Duration::from_secs(1));
+        (0..3).for_each(|n| drop(rig.hear(n)));
+    }
+    let late = rig.connect(true);
+    assert_eq!(rig.peers[late].closed, None);
+    let there = |n: usize| rig.peers[n].closed.is_none();
+    assert_eq!([giver, idle, taker].map(there), [true, false, true]);
+}
+
+#[test]
+fn a_seed_serves_everybody_within_minutes() {
+    let setup = Setup {
+        have: (0..8).collect(),
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    let mut served = vec![0_u32; 60];
+    for _ in 0..60 {
+        let n = rig.connect(true);
+        rig.say(n, &Message::HaveNone);
+        rig.say(n, &Message::Interested);
+    }
+    for _ in 0..600 {
+        rig.pass(Duration::from_secs(1));
+        for (n, times) in served.iter_mut().enumerate() {
+            *times += rig.hear(n).iter().filter(|s| **s == Said::Unchoke).count() as u32;
+            rig.say(n, &Message::KeepAlive);
+        }
+    }
+    assert!(served.iter().all(|times| *times >= 2), "{served:?}");
+}
+
+#[test]
+fn who_gives_most_is_given_to() {
+    let setup = Setup {
+        pieces: 1_000,
+        have: (0..8).collect(),
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(&setup);
+    rig.strict = false;
+    for _ in 0..20 {
+        let n = rig.connect(true);
+        rig.say(n, &Message::Bitfield(&[vec![0], vec![255; 124]].concat()));
+        rig.say(n, &Message::Interested);
+        rig.say(n, &Message::Unchoke);
+    }
+    let mut choked = [true; 20];
+    let mut owed = vec![std::collections::VecDeque::new(); 20];
+    let mut unchoked_secs = [0; 20];
+    for second in 0..100 {
+        for n in 0..20 {
+            for said in rig.hear(n) {
+                match said {
+                    Said::Request(raw) => owed[n].push_back(raw),
+                    Said::Choke => choked[n] = true,
+                    Said::Unchoke => choked[n] = false,
+                    _ => {}
+                }
+            }
+            let gives = if n >= 14 { 4 } else { 0 };
+            for raw in (0..gives)
+                .map_while(|_| owed[n].pop_front())
+                .collect::<Vec<_>>()
+            {
+                rig.send(n, raw, 0);
+            }
+            unchoked_secs[n] += u32::from(!choked[n] && second >= 20);
+        }
+        rig.pass(Duration::from_secs(1));
+    }
+    let least = unchoked_secs[14..].iter().min().unwrap();
+    assert!(*least >= 70, "{unchoked_secs:?}");
+}

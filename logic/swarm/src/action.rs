@@ -108,6 +108,8 @@ pub enum Misbehaved {
     RequestsWhileChoked,
     /// Far more `have`s than there are pieces.
     HaveFlood,
+    /// Far more `cancel`s than there were requests, or `reject`s of what was never asked.
+    CancelFlood,
     /// BEP 6: a message of the fast extension without having agreed to it.
     FastNotAgreed,
     /// BEP 10: an extension handshake that is no bencoded dictionary.
@@ -138,6 +140,8 @@ pub enum Idle {
     NeverReads,
     /// It kept us choked for ten minutes while others wait.
     NeverUnchokes,
+    /// Neither side wanted anything, and somebody else needs the place.
+    Useless,
 }
 
 impl fmt::Display for CloseReason {
@@ -154,6 +158,7 @@ impl fmt::Display for CloseReason {
             Self::Idle(Idle::Silent) => "was silent for too long",
             Self::Idle(Idle::NeverReads) => "does not read what is sent to it",
             Self::Idle(Idle::NeverUnchokes) => "never unchoked",
+            Self::Idle(Idle::Useless) => "makes room for another",
             Self::Local => "is not needed",
             Self::Transport => "lost the connection",
         })
@@ -172,6 +177,7 @@ impl fmt::Display for Misbehaved {
             Self::RequestOutOfRange => "asked for bytes that do not exist",
             Self::RequestFlood => "asked for more than it may",
             Self::RequestsWhileChoked => "kept asking while choked",
+            Self::CancelFlood => "took back far more than was asked",
             Self::HaveFlood => "sent far too many haves",
             Self::FastNotAgreed => "used the fast extension without agreeing to it",
             Self::ExtendedHandshake => "sent an extension handshake that cannot be read",

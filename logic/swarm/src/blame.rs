@@ -35,7 +35,8 @@ pub(crate) struct Blame {
     order: VecDeque<Banned>,
 }
 
-/// By address; on loopback and private ranges, where many share one, by peer id as well.
+/// One peer at an address; the address as a whole once a second one there was caught, since behind it may
+/// be many, or one that takes a new id. Never so on loopback and private ranges, which many share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Banned {
     Ip(IpAddr),
@@ -100,10 +101,15 @@ impl Blame {
     }
 
     pub(crate) fn ban(&mut self, ip: IpAddr, id: PeerId) {
-        let entry = if is_shared(ip) {
-            Banned::Peer(ip, id)
-        } else {
+        let first = Banned::Peer(ip, PeerId([0; 20]));
+        let mut caught = self
+            .banned
+            .range(first..=Banned::Peer(ip, PeerId([255; 20])));
+        let again = caught.any(|entry| *entry != Banned::Peer(ip, id));
+        let entry = if again && !is_shared(ip) {
             Banned::Ip(ip)
+        } else {
+            Banned::Peer(ip, id)
         };
         if self.banned.insert(entry) {
             self.order.push_back(entry);
@@ -174,7 +180,20 @@ mod tests {
         blame.ban(IpAddr::from([127, 0, 0, 1]), a);
         assert!(blame.is_banned(IpAddr::from([127, 0, 0, 1]), a));
         assert!(!blame.is_banned(IpAddr::from([127, 0, 0, 1]), b));
-        blame.ban(IpAddr::from([198, 18, 0, 1]), a);
-        assert!(blame.is_banned(IpAddr::from([198, 18, 0, 1]), b));
+        blame.ban(IpAddr::from([127, 0, 0, 1]), b);
+        assert!(!blame.is_banned_address(IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[test]
+    fn an_address_is_banned_at_the_second_liar() {
+        let mut blame = Blame::default();
+        let ids = [1, 2, 3].map(|n| PeerId([n; 20]));
+        let ip = IpAddr::from([198, 18, 0, 1]);
+        blame.ban(ip, ids[0]);
+        blame.ban(ip, ids[0]);
+        assert!(blame.is_banned(ip, ids[0]) && !blame.is_banned(ip, ids[1]));
+        blame.ban(ip, ids[1]);
+        assert!(blame.is_banned(ip, ids[2]));
+        assert!(!blame.is_banned_address(IpAddr::from([198, 18, 0, 2])));
     }
 }

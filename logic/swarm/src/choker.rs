@@ -41,13 +41,18 @@ fn may_be_unchoked<B>(peer: &Peer<B>) -> bool {
     peer.interested_in_us && !peer.seed
 }
 
+/// Smaller comes sooner: those whose turn is not over, those that wait by the time they do, and those
+/// whose turn is over.
+fn turn<B>(peer: &Peer<B>, now: Instant) -> (bool, bool, Instant) {
+    let over = peer.choked_by_us || now.since(peer.choke_changed) >= SEED_TURN;
+    (over, !peer.choked_by_us, peer.choke_changed)
+}
+
 impl<B> Swarm<B> {
     /// Somebody became interested: a free slot is used at once instead of in up to ten seconds.
     pub(crate) fn choke_newcomer(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
-        let taken = self
-            .peers
-            .values()
-            .filter(|p| may_be_unchoked(p) && !p.choked_by_us);
+        // Those that lost interest keep their slot until the round, or all could be had by turns.
+        let taken = self.peers.values().filter(|p| !p.choked_by_us);
         if self.may_upload() && taken.count() < SLOTS {
             self.unchoke(now, key, out);
         }
@@ -70,7 +75,7 @@ impl<B> Swarm<B> {
         } else if self.is_complete() {
             self.rank_for_seeding(now)
         } else {
-            self.rank_by_return()
+            self.rank_by_return(now)
         };
         chosen.truncate(SLOTS - 1);
         chosen.extend(self.optimistic(&chosen));
@@ -84,16 +89,19 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// Tit for tat: those that give us most, first.
-    fn rank_by_return(&self) -> Vec<PeerKey> {
+    /// Tit for tat: those that give us most, first. Those that give nothing take turns.
+    fn rank_by_return(&self, now: Instant) -> Vec<PeerKey> {
         let mut ranked: Vec<_> = self
             .peers
             .iter()
             .filter(|(_, peer)| may_be_unchoked(peer) && !peer.requests.snubbed)
-            .map(|(key, peer)| (std::cmp::Reverse(peer.down.per_second()), key))
+            .map(|(key, peer)| {
+                let rate = std::cmp::Reverse(peer.down.per_second());
+                (rate, turn(peer, now), key)
+            })
             .collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(_, key)| key).collect()
+        ranked.into_iter().map(|(_, _, key)| key).collect()
     }
 
     /// Those whose turn is not over stay; then whoever has waited longest.
@@ -102,14 +110,10 @@ impl<B> Swarm<B> {
             .peers
             .iter()
             .filter(|(_, peer)| may_be_unchoked(peer))
-            .map(|(key, peer)| {
-                let turn_over = peer.choked_by_us || now.since(peer.choke_changed) >= SEED_TURN;
-                // Among those that wait, the first to have been choked; then those whose turn is over.
-                (turn_over, !peer.choked_by_us, peer.choke_changed, key)
-            })
+            .map(|(key, peer)| (turn(peer, now), key))
             .collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(_, _, _, key)| key).collect()
+        ranked.into_iter().map(|(_, key)| key).collect()
     }
 
     /// One peer outside the chosen, at random, for three rounds: how new peers get their first piece,

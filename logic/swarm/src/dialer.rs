@@ -15,6 +15,8 @@ const RETRY_DOUBLINGS_MAX: u32 = 8;
 const FAILURES_MAX: u8 = 6;
 /// A peer that left us, or that we let go as useless, is tried again after this.
 const REDIAL: Duration = Duration::from_secs(60);
+/// One that had nothing for us, nor we for it, or that did nothing.
+const USELESS: Duration = Duration::from_secs(1_800);
 /// One that broke the protocol is not dialled for an hour.
 const MISBEHAVED: Duration = Duration::from_secs(3_600);
 
@@ -23,6 +25,8 @@ struct Candidate {
     failures: u8,
     not_before: Instant,
     state: State,
+    /// It waits only because it was of no use.
+    useless: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub(crate) enum Parted {
     Failed,
     /// It was a peer, and left or was let go.
     Left,
+    /// It was a peer, and neither side had a use for the other.
+    Useless,
     Misbehaved,
     /// Ourselves, or banned.
     Never,
@@ -75,6 +81,7 @@ impl Dialer {
                 failures: 0,
                 not_before: now,
                 state: State::Idle,
+                useless: false,
             };
             self.candidates.insert(addr, fresh);
         }
@@ -137,14 +144,24 @@ impl Dialer {
                 RETRY_FIRST * 2_u32.pow(doublings)
             }
             Parted::Left => REDIAL,
+            Parted::Useless => USELESS,
             Parted::Misbehaved => MISBEHAVED,
             Parted::Never => Duration::ZERO,
         };
         // Up to a quarter more, so that a swarm that lost its network does not return as one.
         let jitter = wait.as_millis() as u64 / 4;
+        candidate.useless = how == Parted::Useless;
         candidate.not_before = now + wait + Duration::from_millis(self.rng.below(jitter + 1));
         if candidate.failures >= FAILURES_MAX {
             self.candidates.remove(&addr);
+        }
+    }
+
+    /// There is something to fetch again: who was of no use may be now.
+    pub(crate) fn reconsider(&mut self, now: Instant) {
+        for candidate in self.candidates.values_mut().filter(|c| c.useless) {
+            candidate.useless = false;
+            candidate.not_before = candidate.not_before.min(now);
         }
     }
 
@@ -215,6 +232,19 @@ mod tests {
         }
         assert_eq!(waits.len(), usize::from(FAILURES_MAX));
         assert!(waits.windows(2).all(|w| w[0] < w[1]), "{waits:?}");
+    }
+
+    #[test]
+    fn the_useless_wait_until_there_is_something_to_fetch() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        let now = Instant::ZERO;
+        dialer.add(addr(1), now);
+        dialer.next(now);
+        dialer.connected(addr(1), now);
+        dialer.parted(addr(1), Parted::Useless, now);
+        assert_eq!(dialer.next(now + Duration::from_secs(600)), None);
+        dialer.reconsider(now);
+        assert_eq!(dialer.next(now), Some(addr(1)));
     }
 
     #[test]

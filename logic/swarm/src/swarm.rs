@@ -1,12 +1,13 @@
 //! The swarm itself: its state, its commands, and where each input goes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng, Slab};
 use torr_store::{BufSource, DiskTask, JobId};
 
 use crate::action::{
-    Action, CloseReason, Incompatible, Misbehaved, Notice, Outbox, PeerKey, PeerMark,
+    Action, CloseReason, Idle, Incompatible, Misbehaved, Notice, Outbox, PeerKey, PeerMark,
 };
 use crate::assembly::{Assembly, Stage};
 use crate::blame::Blame;
@@ -20,6 +21,9 @@ use crate::picker::Picker;
 const SPILL_PIECE_LEN: u32 = 8 << 20;
 /// Blocks of such a piece that are written together: 1 MiB.
 const SPILL_BLOCKS: u32 = 64;
+
+/// How long a peer may show what it is good for before it makes room for another.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// What a swarm is told once.
 #[derive(Clone, Debug)]
@@ -222,6 +226,30 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// Where there is no room for a newcomer whom the swarm would take otherwise: whoever has been of
+    /// least use makes way, if it had its time and neither side wants anything of the other.
+    pub fn make_room(
+        &mut self,
+        now: Instant,
+        (addr, id): (SocketAddr, PeerId),
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let full = self.phase == Phase::Active && self.peers.len() >= self.config.peers_max;
+        if !full || self.admits(addr, id) != Err(CloseReason::Local) {
+            return;
+        }
+        let idle = self.peers.iter().filter(|(_, peer)| {
+            let waits = peer.wanting_since.is_some_and(|at| now.since(at) >= GRACE);
+            let gives = peer.interesting_told && !waits;
+            now.since(peer.joined) >= GRACE && !gives && !peer.interested_in_us
+        });
+        let least = idle.min_by_key(|(_, peer)| (peer.down.total() + peer.up.total(), peer.joined));
+        if let Some((key, _)) = least {
+            self.part(now, key, CloseReason::Idle(Idle::Useless), bufs, out);
+        }
+    }
+
     /// Whether anybody at that address would be spoken to at all.
     #[must_use]
     pub fn is_banned(&self, ip: IpAddr) -> bool {
@@ -289,11 +317,8 @@ impl<B> Swarm<B> {
             CloseReason::Misbehaved(_) => Parted::Misbehaved,
             CloseReason::Incompatible(Incompatible::OwnId | Incompatible::Banned) => Parted::Never,
             CloseReason::Incompatible(_) => Parted::Failed,
-            CloseReason::Redundant
-            | CloseReason::Duplicate
-            | CloseReason::Idle(_)
-            | CloseReason::Local
-            | CloseReason::Transport => Parted::Left,
+            CloseReason::Redundant | CloseReason::Idle(_) => Parted::Useless,
+            CloseReason::Duplicate | CloseReason::Local | CloseReason::Transport => Parted::Left,
         };
         if let Some(addr) = peer
             .dialled
@@ -399,6 +424,9 @@ impl<B> Swarm<B> {
         if self.left == 0 && !was_complete {
             self.complete(out);
         }
+        if self.left > 0 && was_complete {
+            self.dialer.reconsider(now);
+        }
     }
 
     fn apply_wanted(&mut self, wanted: &Bitfield) {
@@ -484,6 +512,7 @@ impl<B> Swarm<B> {
     /// Everything wanted is here: says so, and has it made durable.
     pub(crate) fn complete(&mut self, out: &mut Outbox<B>) {
         out.push(Action::Tell(Notice::Complete));
+        self.tell_upload_only(out);
         self.job(Job::Sync, DiskTask::Sync, out);
     }
 

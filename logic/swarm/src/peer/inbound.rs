@@ -20,6 +20,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const ALLOWED_FAST_MAX: usize = 64;
 /// `have`s beyond twice the number of pieces and this are a flood.
 const HAVES_FREE: u32 = 1_000;
+/// Cancels and rejects beyond those that requests of either side account for.
+const VAIN_MAX: u32 = 5_000;
 /// Control bytes that may wait for a peer that keeps talking and does not read.
 const OUT_MAX: usize = 256 * 1024;
 
@@ -131,7 +133,9 @@ impl<B> PeerCx<'_, B> {
             return Ok(());
         };
         peer.heard = self.now;
-        if peer.out.len() > OUT_MAX {
+        // Our own bitfield may be longer than that.
+        let greeting = self.swarm.geometry.piece_count() as usize / 8;
+        if peer.out.len() > OUT_MAX + greeting {
             return Err(Misbehaved::RequestFlood);
         }
         let first = !peer.spoke;
@@ -139,7 +143,10 @@ impl<B> PeerCx<'_, B> {
         // BEP 10 lets its handshake come at any time, also before the bitfield.
         if !matches!(
             message,
-            Message::Extended { .. } | Message::KeepAlive | Message::Port(_)
+            Message::Extended { .. }
+                | Message::KeepAlive
+                | Message::Port(_)
+                | Message::Unknown { .. }
         ) {
             peer.spoke = true;
         }
@@ -215,8 +222,9 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
+        let news = peer.interested_in_us != interested;
         peer.interested_in_us = interested;
-        if interested {
+        if interested && news {
             self.swarm.choke_newcomer(self.now, self.key, self.out);
         }
         Ok(())
@@ -283,7 +291,11 @@ impl<B> PeerCx<'_, B> {
             return Ok(());
         }
         match peer.upload.push(range) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // It may be taken back once.
+                peer.vain = peer.vain.saturating_sub(1);
+                Ok(())
+            }
             Err(()) => Err(Misbehaved::RequestFlood),
         }
     }
@@ -292,6 +304,10 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
+        peer.vain += 1;
+        if peer.vain > VAIN_MAX {
+            return Err(Misbehaved::CancelFlood);
+        }
         let found = match peer.upload.cancel(range) {
             Cancelled::Ready(buf) => {
                 self.bufs.put(buf);
@@ -316,7 +332,12 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
+        peer.vain += 1;
+        if peer.vain > VAIN_MAX {
+            return Err(Misbehaved::CancelFlood);
+        }
         if peer.requests.reject(block) {
+            peer.vain = peer.vain.saturating_sub(1);
             // A piece that it rejects while choked is no longer allowed fast.
             if peer.chokes_us {
                 peer.fast_for_us.retain(|piece| *piece != block.piece);

@@ -87,6 +87,7 @@ pub(crate) struct Peer<B> {
 
     pub(crate) down: Rate,
     pub(crate) up: Rate,
+    pub(crate) joined: Instant,
     pub(crate) heard: Instant,
     pub(crate) spoken: Instant,
     /// When we last took its slot away; `None` while it never had one.
@@ -99,6 +100,8 @@ pub(crate) struct Peer<B> {
     pub(crate) choked_requests: u32,
     pub(crate) choked_minute: Instant,
     pub(crate) haves_heard: u32,
+    /// Cancels and rejects that spoke of nothing known, since each costs a look through a queue.
+    pub(crate) vain: u32,
     /// Pieces that passed with blocks of this peer.
     pub(crate) good_pieces: u32,
 }
@@ -136,6 +139,7 @@ impl<B> Peer<B> {
             woken: false,
             down: Rate::new(now),
             up: Rate::new(now),
+            joined: now,
             heard: now,
             spoken: now,
             choke_changed: now,
@@ -144,6 +148,7 @@ impl<B> Peer<B> {
             choked_requests: 0,
             choked_minute: now,
             haves_heard: 0,
+            vain: 0,
             good_pieces: 0,
         }
     }

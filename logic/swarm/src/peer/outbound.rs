@@ -63,6 +63,23 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// All that is wanted is here (BEP 21). Peers that have a piece are not told of ours, so two that
+    /// finish at the same time would never see that the other is of no more use.
+    pub(crate) fn tell_upload_only(&mut self, out: &mut Outbox<B>) {
+        let hello = ExtendedHandshake {
+            upload_only: Some(true),
+            ..ExtendedHandshake::default()
+        };
+        let payload = hello.encode();
+        let message = Message::Extended {
+            id: EXTENDED_HANDSHAKE,
+            payload: &payload,
+        };
+        for peer in self.peers.values_mut().filter(|peer| peer.extended) {
+            peer.send(message, out);
+        }
+    }
+
     pub(crate) fn choke(
         &mut self,
         now: Instant,
@@ -139,10 +156,11 @@ impl<B> Swarm<B> {
         out: &mut Outbox<B>,
     ) {
         // While downloading, half of the memory is left to what comes in.
+        let least = RESERVE_IDLE.min(bufs.total() / 4);
         let reserve = if self.left > 0 {
             bufs.total() / 2
         } else {
-            RESERVE_IDLE.min(bufs.total() / 4)
+            least
         };
         loop {
             let Some(peer) = self.peers.get_mut(key) else {
@@ -153,6 +171,12 @@ impl<B> Swarm<B> {
                 .unwrap_or(usize::MAX)
                 .max(WINDOW_MIN);
             let in_memory = peer.upload.loading() + peer.upload.ready();
+            // Yet nobody gives to one who gives nothing: a few blocks may always be on their way.
+            let reserve = if in_memory < WINDOW_MIN {
+                least
+            } else {
+                reserve
+            };
             if in_memory >= window || !peer.upload.wants_load() || bufs.free() <= reserve {
                 return;
             }

@@ -8,6 +8,8 @@ use torr_base::RawBlock;
 pub(crate) const REQUESTS_MAX: usize = 2_000;
 /// Blocks being loaded or loaded and not sent: at most 1 MiB for a peer.
 const LOADED_MAX: usize = 64;
+/// Queued requests that a new one is compared with.
+const LOOK_BACK: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Upload<B> {
@@ -51,10 +53,11 @@ impl<B> Upload<B> {
         self.loading.len()
     }
 
-    /// Queues a request; true if it is new, false for one that waits already. `Err` where the peer has
-    /// more waiting than it may.
+    /// Queues a request; true if it is new, false for one that waits already, as far as a short look
+    /// back shows: who repeats older ones is served twice. `Err` where the peer has more waiting than it
+    /// may.
     pub(crate) fn push(&mut self, range: RawBlock) -> Result<bool, ()> {
-        let waits = self.queue.contains(&range)
+        let waits = self.queue.iter().rev().take(LOOK_BACK).any(|r| *r == range)
             || self.loading.iter().any(|(r, live)| *live && *r == range)
             || self.ready.iter().any(|(r, _)| *r == range);
         if waits {

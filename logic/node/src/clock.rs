@@ -30,7 +30,11 @@ impl<B> Node<B> {
             self.with_swarm(now, key, |swarm, bufs, out| {
                 swarm.handle_timeout(now, bufs, out)
             });
-            self.announce(now, key);
+            let announcer = self.torrents.get(key).map(|torrent| &torrent.announcer);
+            let due = announcer.and_then(torr_tracker::Announcer::next_timeout);
+            if due.is_some_and(|due| due <= now) {
+                self.announce(now, key);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::client::{Client, Job, Options, Role};
 use crate::metafile::Metafile;
 use crate::payload::{Empty, Payload};
 use crate::runner::{Cell, Context};
-use crate::tracker::{self, Tracker, Transport};
+use crate::tracker::{self, Kind, Tracker, Transport};
 use crate::world::{Family, World};
 
 const SEED_LIMIT: Duration = Duration::from_secs(40);
@@ -37,6 +37,7 @@ struct Transfer {
     shape: Shape,
     transport: Transport,
     family: Family,
+    tracker: Kind,
 }
 
 /// All combinations that the other client can do.
@@ -53,6 +54,38 @@ pub fn cells(middle: Client, prefix: &str) -> Vec<Cell> {
                             ));
                         }
                     }
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// The others meet at `torr tracker`: each as a seed for libtorrent.
+pub fn torr_tracker_cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for seed in Client::FOREIGN {
+        for transport in Transport::ALL {
+            for family in Family::ALL {
+                if seed.can(transport, family) {
+                    let (leech, shape, tracker) = (Client::Libtorrent, Shape::Single, Kind::Torr);
+                    let transfer = Transfer {
+                        seed,
+                        leech,
+                        shape,
+                        transport,
+                        family,
+                        tracker,
+                    };
+                    let name = format!(
+                        "torr-tracker/{}/{}/{}",
+                        seed.name(),
+                        transport.name(),
+                        family.name()
+                    );
+                    cells.push(Cell::new(name, CELL_LIMIT, move |context, dir| {
+                        run(context, dir, transfer)
+                    }));
                 }
             }
         }
@@ -83,12 +116,14 @@ fn cell(
         transport.name(),
         family.name()
     );
+    let tracker = Kind::independent(family);
     let transfer = Transfer {
         seed,
         leech,
         shape,
         transport,
         family,
+        tracker,
     };
     Cell::new(name, CELL_LIMIT, move |context, dir| {
         run(context, dir, transfer)
@@ -133,7 +168,13 @@ fn run(context: &Context, dir: &Path, transfer: Transfer) -> Result<String> {
     payload.write(&seed_node.data())?;
     let url = tracker::url(&tracker_node, transfer.transport, transfer.family);
     let torrent = Metafile::write(&payload, &original, piece_len, &[url], dir)?;
-    let mut tracker = Tracker::start(tracker_node, transfer.family, &[&torrent])?;
+    let mut tracker = Tracker::start(
+        tracker_node,
+        transfer.tracker,
+        transfer.family,
+        &[&torrent],
+        &context.tools,
+    )?;
 
     let job = |node: &crate::world::Node, role| Job {
         torrent: &torrent,

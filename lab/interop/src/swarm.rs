@@ -11,7 +11,7 @@ use crate::metafile::Metafile;
 use crate::payload::Empty;
 use crate::process::wait_for;
 use crate::runner::{Cell, Context};
-use crate::tracker::{self, Tracker, Transport};
+use crate::tracker::{self, Kind, Tracker, Transport};
 use crate::world::{Family, World};
 
 const SEED_RATE: u64 = 2 * 1024 * 1024;
@@ -42,7 +42,13 @@ fn run(context: &Context, dir: &Path, seed: Client, leeches: &[Client]) -> Resul
     payload.write(&seed_node.data())?;
     let urls = Transport::ALL.map(|transport| tracker::url(&tracker_node, transport, Family::V4));
     let torrent = Metafile::write(&payload, &original, 64 * 1024, &urls, dir)?;
-    let mut tracker = Tracker::start(tracker_node, Family::V4, &[&torrent])?;
+    let mut tracker = Tracker::start(
+        tracker_node,
+        Kind::Opentracker,
+        Family::V4,
+        &[&torrent],
+        &context.tools,
+    )?;
 
     let options = Options {
         upload_limit: Some(SEED_RATE),

@@ -13,7 +13,7 @@ use crate::client::{Client, Job, Options, Peer, Role};
 use crate::metafile::Metafile;
 use crate::payload::Payload;
 use crate::runner::{Cell, Context};
-use crate::tracker::{self, Tracker, Transport};
+use crate::tracker::{self, Kind, Tracker, Transport};
 use crate::world::{Family, Node, World};
 
 const MIB: u64 = 1024 * 1024;
@@ -59,7 +59,13 @@ impl Stage {
         let urls =
             Transport::ALL.map(|transport| tracker::url(&tracker_node, transport, Family::V4));
         let torrent = Metafile::write(payload, &seed_node.data(), piece_len, &urls, dir)?;
-        let mut tracker = Tracker::start(tracker_node, Family::V4, &[&torrent])?;
+        let mut tracker = Tracker::start(
+            tracker_node,
+            Kind::Opentracker,
+            Family::V4,
+            &[&torrent],
+            &context.tools,
+        )?;
         // The hashes were made from these very files a moment ago.
         let options = Options {
             upload_limit: rate,

@@ -1,4 +1,4 @@
-//! Trackers of a world: opentracker for IPv4, the lab's own for IPv6.
+//! Trackers of a world: opentracker for IPv4, the lab's own for IPv6; and torr's own, where it is what is tested.
 //!
 //! Debian's opentracker is built for IPv4 alone and serves only listed torrents. No packaged tracker at hand announces
 //! over UDP and IPv6, hence [`small`], which knows nothing of torr's code.
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::client::Tools;
 use crate::metafile::Metafile;
 use crate::process::{Proc, output, wait_for};
 use crate::world::{Family, Node};
@@ -39,6 +40,18 @@ impl Transport {
 pub enum Kind {
     Opentracker,
     Small,
+    /// `torr tracker`, to test it.
+    Torr,
+}
+
+impl Kind {
+    /// opentracker where it can, the lab's own where it cannot.
+    pub fn independent(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Opentracker,
+            Family::V6 => Self::Small,
+        }
+    }
 }
 
 /// A running tracker on a node of its own.
@@ -62,12 +75,13 @@ pub fn url(node: &Node, transport: Transport, family: Family) -> String {
 }
 
 impl Tracker {
-    /// opentracker where it can, the lab's own where it cannot.
-    pub fn start(node: Node, family: Family, torrents: &[&Metafile]) -> Result<Self> {
-        let kind = match family {
-            Family::V4 => Kind::Opentracker,
-            Family::V6 => Kind::Small,
-        };
+    pub fn start(
+        node: Node,
+        kind: Kind,
+        family: Family,
+        torrents: &[&Metafile],
+        tools: &Tools,
+    ) -> Result<Self> {
         let address = node.address(family);
         let command = match kind {
             Kind::Opentracker => {
@@ -96,6 +110,12 @@ impl Tracker {
             Kind::Small => {
                 let mut command = node.command(std::env::current_exe()?);
                 command.args(["helper", "tracker", &address.to_string(), &PORT.to_string()]);
+                command
+            }
+            Kind::Torr => {
+                let mut command = node.command(&tools.torr);
+                let listen = std::net::SocketAddr::new(address, PORT);
+                command.args(["tracker", "--listen", &listen.to_string()]);
                 command
             }
         };

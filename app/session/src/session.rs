@@ -32,8 +32,6 @@ const POOL_BYTES_MIN: u64 = 4 << 20;
 /// Blocks of unfinished pieces take no more of the pool than this many hundredths; the rest is on its way
 /// to the disk or to peers.
 const ASSEMBLY_SHARE: u64 = 75;
-/// Requests to trackers under way at once.
-const HTTP_IN_FLIGHT_MAX: usize = 64;
 
 /// Torrents that share a port, memory, and limits. Clones are handles on the same session.
 ///
@@ -97,7 +95,6 @@ impl Session {
             sockets,
             bind: config.bind,
             http: HttpClient::bound(config.allow_private, config.bind),
-            http_in_flight_max: HTTP_IN_FLIGHT_MAX,
             pool_bytes,
             seed: rng.next_u64(),
             inbox,

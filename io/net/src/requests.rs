@@ -8,16 +8,13 @@ use crate::http::{HttpLimits, Purpose};
 use crate::shard::Shard;
 
 impl<H: Host> Shard<H> {
-    /// Asks a tracker. At most so many are under way at once; the logic sees to it that one host does not
-    /// hold them all.
+    /// Asks a tracker. How many requests are under way at once, in all and to one host, the client sees to.
     pub(crate) fn start_http(&mut self, request: TrackerRequest, url: String) {
-        let (me, http, permits) = (self.me(), self.http.clone(), self.permits.clone());
+        let (me, http) = (self.me(), self.http.clone());
         let task = self.tasks.spawn_local(async move {
-            let permit = permits.acquire().await;
             let reply = http
                 .get(&url, Purpose::Tracker, &HttpLimits::default())
                 .await;
-            drop(permit);
             let reply = reply.map_err(|error| error.to_string());
             if let Some(shard) = me.upgrade() {
                 shard.borrow_mut().turn(|shard, now| {

@@ -22,7 +22,6 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use torr_base::Instant;
 use torr_node::{Action, ConnKey, Node, TrackerRequest};
@@ -54,7 +53,6 @@ pub(crate) struct Shard<H: Host> {
     /// Owner of every task; reaped by the shard's main loop.
     pub(crate) tasks: JoinSet<()>,
     pub(crate) requests: BTreeMap<TrackerRequest, AbortHandle>,
-    pub(crate) permits: Rc<Semaphore>,
     pub(crate) http: HttpClient,
     /// At most one for each family.
     pub(crate) udp: Vec<Rc<UdpSocket>>,
@@ -76,7 +74,6 @@ pub(crate) struct Parts<H> {
     pub(crate) host: H,
     pub(crate) clock: Clock,
     pub(crate) http: HttpClient,
-    pub(crate) http_in_flight_max: usize,
     pub(crate) udp: Vec<Rc<UdpSocket>>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) conns_max: usize,
@@ -98,7 +95,6 @@ impl<H: Host> Shard<H> {
                 woken_spare: Vec::new(),
                 tasks: JoinSet::new(),
                 requests: BTreeMap::new(),
-                permits: Rc::new(Semaphore::new(parts.http_in_flight_max)),
                 http: parts.http,
                 udp: parts.udp,
                 bind: parts.bind,

@@ -36,8 +36,6 @@ pub struct ShardConfig {
     /// Where connections leave from; the same that the sockets were bound to.
     pub bind: Option<IpAddr>,
     pub http: HttpClient,
-    /// Requests to trackers under way at once.
-    pub http_in_flight_max: usize,
     /// Bytes of memory for blocks.
     pub pool_bytes: u64,
     /// From the operating system's randomness.
@@ -230,7 +228,6 @@ fn build<H: Host>(config: ShardConfig, host: H) -> Shared<H> {
         host,
         clock,
         http: config.http,
-        http_in_flight_max: config.http_in_flight_max,
         udp: udp.clone(),
         bind: config.bind,
         conns_max,
@@ -286,7 +283,6 @@ mod tests {
             sockets,
             bind,
             http: HttpClient::new(false),
-            http_in_flight_max: 4,
             pool_bytes: 1 << 20,
             seed: 1,
             inbox: DiskInbox::new(),

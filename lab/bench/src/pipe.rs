@@ -51,6 +51,7 @@ impl Side {
         let swarm = SwarmInit {
             info_hash: InfoHash([7; 20]),
             geometry,
+            private: false,
             have,
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),

@@ -81,6 +81,7 @@ fuzz_target!(|bytes: &[u8]| {
     let swarm = SwarmInit {
         info_hash: InfoHash([7; 20]),
         geometry,
+        private: false,
         have,
         partial: Vec::new(),
         wanted: Bitfield::full(pieces),

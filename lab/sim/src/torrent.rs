@@ -78,6 +78,7 @@ impl Torrent {
         SwarmInit {
             info_hash: self.info_hash,
             geometry: self.geometry,
+            private: false,
             have,
             partial: Vec::new(),
             wanted: Bitfield::full(self.geometry.piece_count()),

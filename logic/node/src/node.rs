@@ -136,7 +136,10 @@ impl<B> Node<B> {
             ipv4: None,
             ipv6: None,
         };
-        let announcer = Announcer::new(announcer, &init.trackers, rng.fork("announcer", 0));
+        let mut announcer = Announcer::new(announcer, &init.trackers, rng.fork("announcer", 0));
+        if init.swarm.private {
+            announcer.use_one_at_a_time();
+        }
         let swarm = Swarm::new(config, init.swarm, &rng, now);
         let key = self.torrents.insert(Torrent {
             info_hash,

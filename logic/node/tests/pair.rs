@@ -102,6 +102,7 @@ impl Side {
         let swarm = SwarmInit {
             info_hash: InfoHash([7; 20]),
             geometry,
+            private: false,
             have: if seed {
                 Bitfield::full(pieces)
             } else {

@@ -9,6 +9,8 @@ use torr_metainfo::{FilePriorities, Info};
 pub struct SwarmInit {
     pub info_hash: InfoHash,
     pub geometry: Geometry,
+    /// Peers come from the torrent's trackers only (BEP 27).
+    pub private: bool,
     /// Verified and on disk.
     pub have: Bitfield,
     /// Blocks of unfinished pieces that an earlier run left on the disk.
@@ -53,6 +55,7 @@ impl SwarmInit {
         Self {
             info_hash: info.info_hash(),
             geometry: info.geometry(),
+            private: info.is_private(),
             have,
             partial,
             wanted: priorities.wanted_pieces(map),

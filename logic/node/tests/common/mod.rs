@@ -156,6 +156,7 @@ impl Rig {
         let swarm = SwarmInit {
             info_hash: INFO_HASH,
             geometry,
+            private: false,
             have,
             partial: partial.map(|(p, b)| (PieceIndex::new(p), b)).collect(),
             wanted: Bitfield::full(setup.pieces),

@@ -59,7 +59,7 @@ impl<F: Fidelity> World<F> {
             return;
         };
         if let Some(tap) = &mut wire.end_mut(id.side).tap {
-            tap.said(now, chunk, home.disk.have());
+            tap.said(now, chunk, home.disk.told());
         }
         self.listen(id, host, chunk, "->");
     }
@@ -151,7 +151,7 @@ impl<F: Fidelity> World<F> {
         if let Some(swarm) = home.torrent.and_then(|key| home.node.swarm(key)) {
             let have = swarm.have();
             assert!(
-                !have.any_and_not(home.disk.have()),
+                !have.any_and_not(home.disk.told()),
                 "node {host} has a piece that the disk never confirmed"
             );
         }

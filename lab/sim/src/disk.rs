@@ -82,7 +82,7 @@ impl<F: Fidelity> Disk<F> {
 
     /// Pieces of which the node was told that they are verified and written: what it may say it has.
     #[must_use]
-    pub fn have(&self) -> &Bitfield {
+    pub fn told(&self) -> &Bitfield {
         &self.told
     }
 

@@ -92,8 +92,7 @@ impl Stored {
 }
 
 /// Whether these parts are the piece.
-#[must_use]
-pub fn is_right(torrent: &Torrent, piece: PieceIndex, parts: &[Stored]) -> bool {
+pub(crate) fn is_right(torrent: &Torrent, piece: PieceIndex, parts: &[Stored]) -> bool {
     let due: Vec<_> = torrent.blocks(piece).collect();
     if due.len() != parts.len() {
         return false;

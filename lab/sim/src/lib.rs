@@ -24,6 +24,7 @@ mod host;
 mod link;
 mod manners;
 mod puppet;
+pub mod scenario;
 mod tap;
 mod torrent;
 mod trace;

@@ -403,6 +403,41 @@ impl Puppet {
         Chunk::control(bytes)
     }
 
+    /// What a script tells it to do; false where the words mean nothing.
+    pub(crate) fn does(&mut self, stage: &mut Stage<'_>, end: EndId, words: &str) -> bool {
+        let geometry = stage.torrent.geometry;
+        match words.split_once(' ').unwrap_or((words, "")) {
+            ("close", _) => stage.deeds.push(Deed::Close { end }),
+            ("choke", _) => self.set_choking(stage, end, true),
+            ("unchoke", _) => self.set_choking(stage, end, false),
+            ("piece", block) => {
+                let Some(raw) = crate::words::parse_block(block, geometry) else {
+                    return false;
+                };
+                self.push_block(stage, end, raw);
+            }
+            ("serve", what) => {
+                self.manners.serves = match what {
+                    "right" => Serves::Right,
+                    "never" => Serves::Never,
+                    "rejects" => Serves::Rejects,
+                    _ => return false,
+                };
+            }
+            ("bytes", hex) => {
+                let pairs = hex.as_bytes().chunks(2).filter_map(|pair| {
+                    let text = std::str::from_utf8(pair).ok()?;
+                    u8::from_str_radix(text, 16).ok()
+                });
+                send(stage, end, pairs.collect());
+            }
+            (_, _) => {
+                return crate::words::parse(words, geometry, |message| say(stage, end, message));
+            }
+        }
+        true
+    }
+
     /// A block out of the blue, as the scenario has it.
     pub(crate) fn push_block(&mut self, stage: &mut Stage<'_>, end: EndId, raw: RawBlock) {
         let chunk = self.block(stage, raw, false);

@@ -127,7 +127,7 @@ impl Tracker {
             Announced::Stopped => {
                 self.peers.remove(&from);
             }
-            _ => {
+            Announced::None | Announced::Started | Announced::Completed => {
                 self.peers.insert(from, left == 0);
             }
         }
@@ -204,9 +204,10 @@ impl<F: Fidelity> World<F> {
                 let left = number_param("left").unwrap_or_default();
                 let mood = tracker.mood;
                 let reply = tracker.announce(now, from, left, event, rng);
-                let odd = match mood {
-                    Mood::OddInterval(secs) => Some(secs),
-                    _ => None,
+                let odd = if let Mood::OddInterval(secs) = mood {
+                    Some(secs)
+                } else {
+                    None
                 };
                 match (mood, reply) {
                     (Mood::Rubbish, _) => Ok(HttpReply::new(200, "<html>".repeat(10_000))),
@@ -254,7 +255,7 @@ impl<F: Fidelity> World<F> {
         arrivals
     }
 
-    pub(crate) fn to_tracker(
+    pub(crate) fn reach_tracker(
         &mut self,
         number: usize,
         host: HostId,

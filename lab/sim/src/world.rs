@@ -21,7 +21,7 @@ use crate::fidelity::{Chunk, Fidelity, PoolGauge};
 use crate::host::{Host, HostId, Kind, NodeHost, NodeNews, NodePlan, PuppetHost, addr_of};
 use crate::link::{Link, LinkProfile};
 use crate::manners::Manners;
-use crate::puppet::{Note, Puppet};
+use crate::puppet::Note;
 use crate::torrent::Torrent;
 use crate::trace::Trace;
 use crate::tracker::{Answer, Tracker};
@@ -364,7 +364,7 @@ impl<F: Fidelity> World<F> {
                 host,
                 from,
                 bytes,
-            } => self.to_tracker(tracker, host, from, &bytes),
+            } => self.reach_tracker(tracker, host, from, &bytes),
             Event::Dial { host, to } => self.puppet_dials(host, to),
             // What was planned in a storm does not happen after it.
             Event::Break(_) if self.weather.reset_after.is_none() => {}
@@ -505,19 +505,27 @@ impl<F: Fidelity> World<F> {
         self.hosts.get(host).is_some_and(Host::lied)
     }
 
-    /// A puppet does something that its manners do not, on each of its connections.
-    pub(crate) fn puppet_says(
-        &mut self,
-        host: HostId,
-        f: impl Fn(&mut Puppet, &mut crate::puppet::Stage<'_>, EndId),
-    ) {
+    /// What a host calls itself.
+    #[must_use]
+    pub fn peer_id(&self, host: HostId) -> Option<PeerId> {
+        match &self.hosts.get(host)?.kind {
+            Kind::Node(home) => Some(home.id),
+            Kind::Puppet(home) => Some(home.puppet.id),
+        }
+    }
+
+    /// A puppet says a message, sends a block or hangs up, on each of its connections. False where the
+    /// words mean nothing.
+    pub fn puppet_does(&mut self, host: HostId, words: &str) -> bool {
+        let mut known = true;
         self.with_puppet(host, |puppet, stage| {
             let ends: Vec<_> = puppet.lines.keys().copied().collect();
             for end in ends {
-                f(puppet, stage, end);
+                known &= puppet.does(stage, end, words);
             }
         });
         self.finish_work();
+        known
     }
 }
 
@@ -538,7 +546,7 @@ impl<F: Fidelity> NodeHost<F> {
     /// Pieces that its disk has.
     #[must_use]
     pub fn have(&self) -> &Bitfield {
-        self.disk.have()
+        self.disk.told()
     }
 
     /// Its figures.

@@ -127,7 +127,7 @@ fn finish<F: Fidelity>(world: &mut World<F>, plan: &Plan) {
             "{busy} events in a second at {:?}",
             world.now()
         );
-        if next == end && late.len() > 0 {
+        if next == end {
             tell(world, plan);
             panic!(
                 "{} of {} did not finish by {:?}: {late:?}",

@@ -147,7 +147,7 @@ fn interop(steps: &mut Steps<'_>) {
             "-p",
             "torr-interop",
             "--",
-            "ci",
+            "run",
         ],
         &[],
     );

@@ -17,7 +17,7 @@ usage: torr-interop list                 the cells of `run` and of `foreign`
 
   --client NAME   only cells with this client
   --cell TEXT     only cells whose name contains this
-  --torr PATH     the torr to test (default: target/release/torr)
+  --torr PATH     the torr to test (default: the one built beside this program)
   --jobs N        cells at a time (default: 2)
   --full          the long variants: 50 kills, 50 GiB
   --keep DIR      logs of failed cells stay here";
@@ -87,6 +87,7 @@ const EVERYBODY: &[Client] = &[
 
 fn all_cells() -> Vec<Cell> {
     let mut cells = matrix::cells(Client::Torr, "");
+    cells.extend(matrix::torr_tracker_cells());
     cells.extend(swarm::cells(
         &[Client::Torr, Client::Libtorrent],
         EVERYBODY,
@@ -118,7 +119,7 @@ impl Options {
         let mut options = Self {
             client: None,
             cell: None,
-            torr: PathBuf::from("target/release/torr"),
+            torr: beside_me()?,
             jobs: 2,
             full: false,
             keep: None,
@@ -174,6 +175,12 @@ impl Options {
             scripts,
         })
     }
+}
+
+/// Both come out of one build.
+fn beside_me() -> Result<PathBuf> {
+    let me = std::env::current_exe().context("finding the harness's own path")?;
+    Ok(me.with_file_name("torr"))
 }
 
 /// Where .ci/install puts what is not a Debian package.

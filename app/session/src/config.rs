@@ -24,7 +24,8 @@ pub struct SessionConfig {
     pub allow_upload: bool,
     /// Let trackers of the open Internet lead to private addresses.
     pub allow_private: bool,
-    /// Connections of all torrents together, and of each.
+    /// Connections of all torrents together, and of each. There are fewer where the process may not open as
+    /// many descriptors, even after its soft limit was raised to the hard one.
     pub conns_max: usize,
     pub conns_per_torrent_max: usize,
 }

@@ -32,6 +32,7 @@
 
 mod config;
 mod create;
+mod descriptors;
 mod error;
 mod events;
 mod host;

@@ -19,6 +19,7 @@ use torr_store::StorageId;
 use torr_wire::own_peer_id;
 
 use crate::config::{AddTorrent, SessionConfig};
+use crate::descriptors;
 use crate::error::SessionError;
 use crate::events::lock;
 use crate::host::{Registry, SessionHost};
@@ -29,9 +30,9 @@ use crate::torrent::{Shared, Stage, Torrent};
 const MEMORY_BESIDE_BLOCKS: u64 = 12 << 20;
 /// With less memory for blocks there is no downloading at a good rate.
 const POOL_BYTES_MIN: u64 = 4 << 20;
-/// Blocks of unfinished pieces take no more of the pool than this many hundredths; the rest is on its way
-/// to the disk or to peers.
-const ASSEMBLY_SHARE: u64 = 75;
+/// Blocks of unfinished pieces take no more of the pool than so many eighths; the rest is on its way to
+/// the disk or to peers. With less of a rest downloads would starve uploads.
+const ASSEMBLY_EIGHTHS: u64 = 5;
 
 /// Torrents that share a port, memory, and limits. Clones are handles on the same session.
 ///
@@ -69,6 +70,8 @@ impl Session {
     pub async fn start(config: SessionConfig) -> Result<Self, SessionError> {
         let seed = getrandom::u64()
             .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
+        let disk_config = DiskConfig::default();
+        let conns_max = descriptors::share(config.conns_max, disk_config.open_files_max);
         let sockets = Sockets::bind(config.port, config.bind)?;
         let listen = sockets.addrs();
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);
@@ -79,14 +82,14 @@ impl Session {
             down_rate: config.down_rate,
             up_rate: config.up_rate,
             upload: config.allow_upload,
-            conns_max: config.conns_max,
+            conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,
-            assembly_bytes: pool_bytes / 100 * ASSEMBLY_SHARE,
+            assembly_bytes: pool_bytes / 8 * ASSEMBLY_EIGHTHS,
             ..NodeConfig::new(own_peer_id(&mut rng), sockets.port(), client)
         };
         let inbox = DiskInbox::new();
         let answers = inbox.clone();
-        let disk = Disk::start(DiskConfig::default(), move |done| answers.push(done));
+        let disk = Disk::start(disk_config, move |done| answers.push(done));
         let disk = Arc::new(disk);
         let registry = Arc::new(Registry::new());
         let host = SessionHost::new(Arc::clone(&disk), Arc::clone(&registry));

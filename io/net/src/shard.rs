@@ -21,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
+use socket2::SockRef;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::{AbortHandle, JoinSet};
 use torr_base::Instant;
@@ -236,7 +237,8 @@ impl<H: Host> Shard<H> {
             addr.is_ok_and(|addr| addr.is_ipv4() == to.is_ipv4())
         };
         if let Some(socket) = self.udp.iter().find(same_family) {
-            let _ = socket.try_send_to(bytes, to);
+            // Past the runtime, which may not know yet that a new socket can be written.
+            let _ = SockRef::from(&**socket).send_to(bytes, &to.into());
         }
     }
 }

@@ -71,11 +71,11 @@ fn poll_socket<H: Host>(
         return Poll::Ready(None);
     };
     // An error makes the socket ready, and the read or write that follows tells which.
-    if conn.reads && socket.poll_read_ready(cx).is_ready() {
-        return Poll::Ready(Some(true));
-    }
-    if conn.writes && socket.poll_write_ready(cx).is_ready() {
-        return Poll::Ready(Some(false));
+    let readable = conn.reads && socket.poll_read_ready(cx).is_ready();
+    if readable || (conn.writes && socket.poll_write_ready(cx).is_ready()) {
+        // It is awake: what the turn changes need not rouse it.
+        conn.waker = None;
+        return Poll::Ready(Some(readable));
     }
     conn.waker = Some(cx.waker().clone());
     Poll::Pending

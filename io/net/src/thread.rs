@@ -176,8 +176,11 @@ fn last_words(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The shard's main loop: commands, and the ends of tasks.
-async fn serve<H: Host>(config: ShardConfig, host: H, mut commands: mpsc::Receiver<Command<H>>) {
+async fn serve<H: Host>(config: ShardConfig, host: H, commands: mpsc::Receiver<Command<H>>) {
     let shard = build(config, host);
+    // Declared after the shard, so dropped before it: a thread that waits to send must not be waited for
+    // by the host's end.
+    let mut commands = commands;
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,

@@ -49,8 +49,8 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
     let mut problems = Problems::new(env, &high);
     let torrents = load_all(env, &words, &mut problems);
     if high.list {
-        list(env, &high, &torrents, &mut problems);
-        return Ok(problems.exit(torrents.len()));
+        let good = list(env, &high, &torrents, &mut problems);
+        return Ok(problems.exit(good));
     }
     let planned: Vec<Planned> = torrents
         .into_iter()
@@ -205,7 +205,9 @@ fn load_all(env: &mut Env, words: &[OsString], problems: &mut Problems) -> Vec<T
     torrents
 }
 
-fn list(env: &Env, high: &High, torrents: &[Torrent], problems: &mut Problems) {
+/// Tells how many could be shown.
+fn list(env: &Env, high: &High, torrents: &[Torrent], problems: &mut Problems) -> usize {
+    let mut good = 0;
     for torrent in torrents {
         let info = torrent.meta.info();
         let wanted = match selection(high, info) {
@@ -226,7 +228,9 @@ fn list(env: &Env, high: &High, torrents: &[Torrent], problems: &mut Problems) {
                     .is_some_and(|file| wanted.get(file) != torr::metainfo::FilePriority::Skip)
             })
         });
+        good += 1;
     }
+    good
 }
 
 /// What `--select` makes of a torrent; `None` for all of it.

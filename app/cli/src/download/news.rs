@@ -62,6 +62,9 @@ impl Run {
             Event::Checking { done, total } => {
                 job.checking = Some((done, total));
                 let (done, total) = job.checked_bytes(job.checking);
+                if total == 0 {
+                    return;
+                }
                 self.screen.json(
                     "checking",
                     job.json(json!({ "done": done, "total": total })),

@@ -82,7 +82,7 @@ impl<B> Swarm<B> {
             return None;
         }
         let peer = self.peers.get(key)?;
-        let fits = self.assembly.iter().filter(|(piece, open)| {
+        let fits = self.assembly.wanting().filter(|(piece, open)| {
             let free = match open.owner {
                 None => true,
                 Some(owner) => owner == key || (owned && !open.parole),
@@ -170,7 +170,7 @@ impl<B> Swarm<B> {
         let free = |(piece, open): (PieceIndex, &OpenPiece<B>)| {
             open.missing() > 0 && !open.parole && self.wanted.get(piece) && a.of(piece) > 0
         };
-        let none_free = || self.assembly.missing() == 0 || !self.assembly.iter().any(free);
+        let none_free = || self.assembly.missing() == 0 || !self.assembly.wanting().any(free);
         a.reachable() == 0 && none_free()
     }
 

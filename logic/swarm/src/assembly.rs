@@ -7,7 +7,7 @@
 //!
 //! It does not know peers beyond their key, nor which piece should be opened next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use torr_base::{Block, Geometry, Instant, PieceIndex};
 use torr_store::{PieceCommit, SpillBlock};
@@ -78,6 +78,8 @@ pub(crate) enum Placed<B> {
 pub(crate) struct Assembly<B> {
     geometry: Geometry,
     open: BTreeMap<PieceIndex, OpenPiece<B>>,
+    /// Those of them that miss blocks nobody was asked for.
+    wanting: BTreeSet<PieceIndex>,
     /// Missing slots of all open pieces in filling.
     missing: u64,
     /// Blocks in memory in all open pieces.
@@ -95,6 +97,7 @@ impl<B> Assembly<B> {
         Self {
             geometry,
             open: BTreeMap::new(),
+            wanting: BTreeSet::new(),
             missing: 0,
             here: 0,
             dormant: 0,
@@ -114,6 +117,7 @@ impl<B> Assembly<B> {
         slots.extend((0..count).map(|_| Slot::Missing));
         self.missing += u64::from(count);
         self.dormant += 1;
+        self.wanting.insert(piece);
         self.open.entry(piece).or_insert(OpenPiece {
             slots,
             missing: count,
@@ -143,6 +147,9 @@ impl<B> Assembly<B> {
                 open.missing -= 1;
                 open.spilled += 1;
                 self.missing -= 1;
+                if open.missing == 0 {
+                    self.wanting.remove(&piece);
+                }
             }
         }
     }
@@ -161,6 +168,12 @@ impl<B> Assembly<B> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece<B>)> {
         self.open.iter().map(|(piece, open)| (*piece, open))
+    }
+
+    /// The open pieces that miss blocks nobody was asked for.
+    pub(crate) fn wanting(&self) -> impl Iterator<Item = (PieceIndex, &OpenPiece<B>)> {
+        let pieces = self.wanting.iter();
+        pieces.filter_map(|piece| Some((*piece, self.open.get(piece)?)))
     }
 
     /// The pieces that are left to one peer.
@@ -210,6 +223,9 @@ impl<B> Assembly<B> {
         open.hint = index as u32 + 1;
         open.missing -= 1;
         self.missing -= 1;
+        if open.missing == 0 {
+            self.wanting.remove(&piece);
+        }
         Some(self.geometry.block_at(piece, index as u32))
     }
 
@@ -237,6 +253,7 @@ impl<B> Assembly<B> {
                 open.missing += 1;
                 open.hint = open.hint.min(block.index);
                 self.missing += 1;
+                self.wanting.insert(block.piece);
                 self.dormant += usize::from(open.is_dormant());
             }
         }
@@ -278,6 +295,9 @@ impl<B> Assembly<B> {
                 }
             }
             self.missing += u64::from(open.missing - before);
+            if open.missing > 0 {
+                self.wanting.insert(*piece);
+            }
             self.dormant = self.dormant + usize::from(open.is_dormant()) - usize::from(was);
             if open.missing as usize == open.slots.len() {
                 empty.push(*piece);
@@ -324,6 +344,9 @@ impl<B> Assembly<B> {
             Slot::Missing => {
                 open.missing -= 1;
                 self.missing -= 1;
+                if open.missing == 0 {
+                    self.wanting.remove(&block.piece);
+                }
             }
             Slot::Here { .. } | Slot::Spilling { .. } | Slot::OnDisk { .. } | Slot::Gone { .. } => {
                 return Placed::Unwanted(buf);
@@ -433,6 +456,7 @@ impl<B> Assembly<B> {
             open.missing += 1;
             open.hint = open.hint.min(block.index);
             self.missing += 1;
+            self.wanting.insert(block.piece);
         }
     }
 
@@ -443,6 +467,7 @@ impl<B> Assembly<B> {
         };
         self.dormant -= usize::from(open.is_dormant());
         self.missing -= u64::from(open.missing);
+        self.wanting.remove(&piece);
         self.here -= open.here as usize;
         let from = open.slots.iter().map(|slot| match slot {
             Slot::Missing | Slot::Asked(_) | Slot::OnDisk { from: None } => None,
@@ -512,6 +537,8 @@ impl<B> Assembly<B> {
             here += open.here as usize;
         }
         assert_eq!((self.missing, self.here), (missing, here));
+        let wanting = self.open.iter().filter(|(_, open)| open.missing > 0);
+        assert!(wanting.map(|(piece, _)| piece).eq(&self.wanting));
         let dormant = self.open.values().filter(|open| open.is_dormant());
         assert_eq!(self.dormant, dormant.count());
     }

@@ -13,6 +13,11 @@ pub(crate) use availability::Availability;
 /// pieces instead of the order.
 const SPARSE: u32 = 16;
 
+/// How far the order is walked for the rarest piece that a peer has.
+const WALK_MAX: usize = 1_024;
+/// Past it: the rarest of so many.
+const SAMPLE: usize = 32;
+
 /// In which order pieces are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -80,7 +85,73 @@ impl Picker {
                 let open = has.iter().filter(|p| a.is_candidate(*p) && allowed(*p));
                 open.min_by_key(|piece| a.key(*piece))
             }
-            Order::RarestFirst => a.iter().find(fits),
+            Order::RarestFirst => {
+                let near = a.iter().take(WALK_MAX).find(fits);
+                if near.is_some() {
+                    return near;
+                }
+                let from = self.rng.index(count);
+                self.rarest_of_some(from, fits)
+            }
+        }
+    }
+
+    /// The rarest of some that fit, from a random place on: for a peer that has none of the rarest
+    /// thousands, past which every choice would have to walk.
+    fn rarest_of_some(
+        &self,
+        from: usize,
+        fits: impl Fn(&PieceIndex) -> bool,
+    ) -> Option<PieceIndex> {
+        let a = &self.availability;
+        let turn = (from..a.candidates()).chain(0..from);
+        let some = turn
+            .filter_map(|place| a.at(place))
+            .filter(fits)
+            .take(SAMPLE);
+        some.min_by_key(|piece| a.key(*piece))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_piece_wherever_there_is_one_and_the_rarest_of_few() {
+        let mut rng = Rng::new(3);
+        for pieces in [10_u32, 300, 3_000] {
+            let mut picker = Picker::new(pieces, &Rng::new(1));
+            let mut fields = Vec::new();
+            for share in [2, 3, 50, 1_000] {
+                let mut field = Bitfield::new(pieces);
+                for piece in (0..pieces).map(PieceIndex::new) {
+                    if rng.one_in(share) {
+                        field.set(piece);
+                    }
+                }
+                picker.availability.add_all(&field);
+                fields.push(field);
+            }
+            for piece in (0..pieces).map(PieceIndex::new) {
+                picker.availability.insert(piece);
+            }
+            for _ in 0..2 * pieces {
+                let has = &fields[rng.index(fields.len())];
+                let a = &picker.availability;
+                let fitting = has.iter().filter(|piece| a.is_candidate(*piece));
+                let least = fitting.map(|piece| a.key(piece)).min();
+                let found = picker.next(has, has.count(), Order::RarestFirst, |_| true);
+                let key = found.map(|piece| picker.availability.key(piece));
+                assert_eq!(key.is_some(), least.is_some());
+                if pieces as usize <= WALK_MAX {
+                    assert_eq!(key, least);
+                }
+                if let Some(piece) = found {
+                    assert!(has.get(piece));
+                    picker.availability.remove(piece);
+                }
+            }
         }
     }
 }

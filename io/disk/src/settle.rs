@@ -153,11 +153,12 @@ impl Settle<'_> {
         let mut touched = Touched::default();
         for piece in image.have().iter_and_not(image.durable()) {
             let range = self.storage.tree.plan.piece_range(piece);
+            touched.bytes += range.end - range.start;
             touched.files.extend(self.storage.tree.touched(range));
         }
         touched.files.dedup();
         if !touched.files.is_empty() {
-            ledger.note(touched);
+            self.storage.note(&mut ledger, touched);
         }
     }
 

@@ -116,11 +116,16 @@ impl Storage {
     pub(crate) fn record(&self, records: &[Record], touched: Touched) -> Result<(), StorageError> {
         let mut ledger = self.ledger();
         ledger.log.append(self.state(), records)?;
+        self.note(&mut ledger, touched);
+        Ok(())
+    }
+
+    /// Notes what has to be synced before what the log says already is durable.
+    pub(crate) fn note(&self, ledger: &mut Ledger, touched: Touched) {
         self.limits
             .unmarked
             .fetch_add(touched.bytes, Ordering::Relaxed);
         ledger.dirty.add(touched);
-        Ok(())
     }
 
     /// When the next group commit is due; `None` while there is nothing for it.
@@ -311,14 +316,6 @@ impl Drop for Storage {
     fn drop(&mut self) {
         let left = self.ledger().dirty.bytes;
         self.limits.unmarked.fetch_sub(left, Ordering::Relaxed);
-    }
-}
-
-impl Ledger {
-    /// Something has to be synced before the next mark that no record was appended for; no bytes of
-    /// pieces, which only [`Storage::record`] counts.
-    pub(crate) fn note(&mut self, touched: Touched) {
-        self.dirty.add(touched);
     }
 }
 

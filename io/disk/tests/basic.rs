@@ -92,17 +92,26 @@ fn every_job_of_a_storage_that_is_not_open_is_answered() {
 
 #[test]
 fn the_barrier_comes_after_everything_before_it() {
-    let dir = TempDir::new();
-    let sample = Sample::single("one", 64 * u64::from(BLOCK_LEN), BLOCK_LEN);
-    let mut rig = Rig::new(DiskConfig {
-        workers: 8,
-        ..lazy()
+    let slow = torr_disk::Hook::new(|call, _| {
+        if call == torr_disk::Call::Write {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
+        None
     });
-    for _ in 0..20 {
-        let _ = std::fs::remove_dir_all(dir.join("out"));
-        let _ = std::fs::remove_dir_all(dir.join("state"));
+    let sample = Sample::single("one", 8 * u64::from(BLOCK_LEN), BLOCK_LEN);
+    let verify = || DiskTask::Verify {
+        piece: torr_base::PieceIndex::new(3),
+        digests: false,
+    };
+    for barrier in [verify(), DiskTask::Sync, DiskTask::Close] {
+        let dir = TempDir::new();
+        let mut rig = Rig::new(DiskConfig {
+            workers: 16,
+            hook: slow.clone(),
+            ..lazy()
+        });
         rig.open(spec(&sample, &dir)).unwrap();
-        for piece in 0..64 {
+        for piece in 0..8 {
             let pieces = vec![torr_store::PieceCommit {
                 piece: torr_base::PieceIndex::new(piece),
                 blocks: rig.blocks(sample.piece(piece)),
@@ -110,10 +119,9 @@ fn the_barrier_comes_after_everything_before_it() {
             }];
             rig.submit(DiskTask::Commit { pieces });
         }
-        let close = rig.submit(DiskTask::Close);
-        for n in 0..65 {
-            let done = rig.answer();
-            assert_eq!(done.job == close, n == 64);
+        let last = rig.submit(barrier);
+        for n in 0..9 {
+            assert_eq!(rig.answer().job == last, n == 8);
         }
         sample.assert_complete(&dir.join("out"));
     }

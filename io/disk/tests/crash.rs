@@ -310,6 +310,46 @@ fn damage_to_the_log_is_named_and_costs_that_record() {
     }
 }
 
+/// The record of where a file's bytes are is lost, and the file is no longer wanted: its pieces are not
+/// looked for in the parts file, where there are holes in their place.
+#[test]
+fn a_lost_place_does_not_make_holes_into_pieces() {
+    let (dir, sample) = (
+        TempDir::new(),
+        Sample::folder(
+            &[
+                F::Plain("a", 70_000),
+                F::Plain("b", 50_000),
+                F::Plain("c", 50_000),
+                F::Plain("d", 50_000),
+            ],
+            PIECE,
+        ),
+    );
+    let some = |b| StorageSpec {
+        wanted: vec![true, b, true, false],
+        ..spec(&sample, &dir)
+    };
+    let mut rig = Rig::new(lazy());
+    rig.open(some(true)).unwrap();
+    rig.commit(&sample, &(0..11).collect::<Vec<_>>()).unwrap();
+    rig.close().unwrap();
+    drop(rig);
+    let log = state_of(&dir).join("log");
+    let whole = fs::read(&log).unwrap();
+    for at in (5..whole.len()).step_by(FRAME_LEN) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&log, &bytes).unwrap();
+        let mut rig = Rig::new(lazy());
+        let opened = rig.open(some(false)).unwrap();
+        for piece in numbers(&opened.have) {
+            let found = rig.load_piece(&sample, piece).unwrap();
+            assert!(found == sample.piece(piece), "byte {at}: piece {piece}");
+        }
+    }
+}
+
 /// Those of `have` that lie in wanted files alone, which is all that a check without state can see.
 fn only(have: &Bitfield, pieces: &[u32]) -> Bitfield {
     let mut out = Bitfield::new(have.len());
@@ -388,6 +428,7 @@ fn work_goes_on_after_many_kills() {
     while done < 200 {
         let mut rig = Rig::new(DiskConfig {
             mark_bytes: 5 * 16_384,
+            unmarked_bytes_max: 13 * 16_384,
             ..DiskConfig::default()
         });
         let opened = rig.open(spec(&sample, &dir)).unwrap();

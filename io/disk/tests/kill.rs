@@ -6,7 +6,7 @@ mod common;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{F, Rig, Sample, TempDir, lazy, spec};
 use torr_base::{Bitfield, Rng};
@@ -34,7 +34,7 @@ fn config() -> DiskConfig {
 #[test]
 fn kill_after_kill_the_download_goes_on() {
     let (dir, sample, mut rng) = (TempDir::new(), sample(), Rng::new(9));
-    let test = std::env::current_exe().unwrap();
+    let (test, ready) = (std::env::current_exe().unwrap(), dir.join("ready"));
     let (mut before, mut kills) = (Bitfield::new(sample.geometry().piece_count()), 0);
     while kills < KILLS {
         let mut child = Command::new(&test)
@@ -43,9 +43,19 @@ fn kill_after_kill_the_download_goes_on() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(60 + rng.below(120)));
+        // Some while it opens, most while it writes.
+        let begun = Instant::now();
+        while kills % 4 != 0 && !ready.exists() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "the child does not open"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(rng.below(150)));
         child.kill().unwrap();
         child.wait().unwrap();
+        let _ = std::fs::remove_file(&ready);
         kills += 1;
         // What is claimed is there, by the word of somebody who never saw the log.
         let mut rig = Rig::new(lazy());
@@ -92,6 +102,7 @@ fn downloading() {
     let sample = sample();
     let mut rig = Rig::new(config());
     let opened = rig.open(spec(&sample, &dir)).unwrap();
+    std::fs::write(dir.join("ready"), b"").unwrap();
     let all = Bitfield::full(opened.have.len());
     for piece in all.iter_and_not(&opened.have) {
         rig.commit(&sample, &[piece.get()]).unwrap();

@@ -93,7 +93,7 @@ impl Failure {
         Self {
             exit,
             what: what.into(),
-            why: why.into(),
+            why: plain(&why.into()),
             hint: None,
         }
     }
@@ -133,11 +133,18 @@ impl fmt::Display for Failure {
 
 /// The operating system's words without the number that Rust puts behind them.
 pub(crate) fn plain_io(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
-        None => text,
+    plain(&error.to_string())
+}
+
+/// The same for a text that holds such words.
+pub(crate) fn plain(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        out.push_str(rest.strip_prefix(')').unwrap_or(rest));
     }
+    out
 }
 
 #[cfg(test)]
@@ -151,6 +158,13 @@ mod tests {
         let text = "torr: a.torrent: No such file or directory\nhint: look elsewhere";
         assert_eq!(failure.to_string(), text);
         assert_eq!(failure.exit.code(), 4);
+    }
+
+    #[test]
+    fn numbers_of_errors_are_for_programs() {
+        let text = "a: Connection refused (os error 111) (3 times); b: timed out (os error 110)";
+        assert_eq!(plain(text), "a: Connection refused (3 times); b: timed out");
+        assert_eq!(plain("fine"), "fine");
     }
 
     #[test]

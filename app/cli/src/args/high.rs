@@ -250,11 +250,7 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 
 /// Where the state is: as set, else `$XDG_STATE_HOME/torr`.
 pub(crate) fn state_dir(env: &Env, settings: &Settings) -> Result<PathBuf, Failure> {
-    if let Some(path) = settings.path("state") {
-        return Ok(env.path(path));
-    }
-    let state = env.xdg("XDG_STATE_HOME", ".local/state");
-    let state = state.map(|folder| folder.join("torr"));
+    let state = settings.path("state").map(|path| env.path(path));
     state.ok_or_else(|| {
         Failure::usage("--state", "there is no home folder to keep the state in")
             .hint("name a folder with --state, or set HOME")

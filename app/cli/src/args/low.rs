@@ -12,6 +12,8 @@ use clap_complete::Shell;
     version,
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
+    // Of an option that is there twice the last one counts, so that aliases can be overruled.
+    args_override_self = true,
     disable_help_subcommand = true,
     override_usage = "torr [OPTIONS] <TORRENT>...\n       torr <COMMAND> ...",
     after_help = "`torr FILE.torrent -d DIR` downloads into DIR, checks every piece and exits; the same command \

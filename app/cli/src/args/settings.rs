@@ -74,6 +74,8 @@ impl Settings {
                     expand(env, OsStr::new(value)),
                     Origin::File(path.to_owned()),
                 )
+            } else if name == "state" {
+                (default_state(env), Origin::Default)
             } else {
                 (OsString::from(default), Origin::Default)
             };
@@ -167,6 +169,12 @@ impl fmt::Display for Origin {
             Self::Flag => f.write_str("command line"),
         }
     }
+}
+
+/// Nothing, where there is no home folder.
+fn default_state(env: &Env) -> OsString {
+    let folder = env.xdg("XDG_STATE_HOME", ".local/state");
+    folder.map_or_else(OsString::new, |folder| folder.join("torr").into_os_string())
 }
 
 /// What the command line sets.

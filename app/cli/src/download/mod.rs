@@ -321,7 +321,7 @@ fn plan(env: &Env, high: High, torrents: Vec<Planned>) -> Plan {
         stall_timeout: high.stall_timeout,
         show: high.show,
         exec: high.exec,
-        resume: Some(command_line(&env.args)),
+        resume: Some(resume(env)),
     }
 }
 
@@ -342,6 +342,19 @@ async fn look_up(problems: &Problems) -> Vec<SocketAddr> {
         }
     }
     peers
+}
+
+/// The same command once more. A file that standard error goes to may be read by others: there, keys in
+/// URLs are masked.
+fn resume(env: &Env) -> String {
+    let masked = env.args.iter().map(|arg| match arg.to_str() {
+        Some(text) if text.contains("://") => OsString::from(torr::mask_text(text)),
+        Some(_) | None => arg.clone(),
+    });
+    match env.err.is_tty() {
+        true => command_line(&env.args),
+        false => command_line(&masked.collect::<Vec<_>>()),
+    }
 }
 
 /// The words as a shell takes them.

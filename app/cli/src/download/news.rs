@@ -11,7 +11,7 @@ use torr::{Event, StorageError, StorageErrorKind, TrackerEvent};
 use crate::download::job::{Job, Stage};
 use crate::download::run::{News, Run};
 use crate::download::view::Summary;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, plain};
 use torr::metainfo::printable;
 
 /// The exit status for what a disk said, and its own words.
@@ -87,8 +87,11 @@ impl Run {
                     self.screen.warn(&job.name, &format!("{url}: {text}"))
                 }
                 TrackerEvent::Failed { error, .. } => {
-                    self.screen
-                        .detail(&format!("{}: {url}: {}", job.name, printable(&error)));
+                    self.screen.detail(&format!(
+                        "{}: {url}: {}",
+                        job.name,
+                        plain(&printable(&error))
+                    ));
                 }
             },
             Event::PeerBanned { addr, why } => {

@@ -81,6 +81,9 @@ pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
     let mut wishes = Wishes::listen(env);
     let screen = Screen::new(env, plan.show);
     let session = Session::start(plan.session).await.map_err(cannot_start)?;
+    for addr in session.listen_addrs() {
+        screen.detail(&format!("listening on {addr}"));
+    }
     let (news, mut inbox) = mpsc::channel(NEWS_MAX);
     let now = Instant::now();
     let mut run = Run {

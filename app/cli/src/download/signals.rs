@@ -29,16 +29,13 @@ pub(crate) struct Wishes {
 impl Wishes {
     /// Must be called in a tokio runtime.
     pub(crate) fn listen(env: &Env) -> Self {
-        // Whoever started us with a signal ignored, as `nohup` and shells do for background jobs, wants
-        // it to stay so. What cannot be had is done without.
-        let listen = |kind: SignalKind| {
-            let wanted = !is_ignored(kind);
-            wanted.then(|| signal(kind).ok()).flatten()
-        };
+        // What cannot be had is done without. `nohup` ignores hang-ups, and wants that to stay so; the
+        // interrupt that shells ignore for background jobs is heard: whoever sends it means it.
+        let hangup = SignalKind::hangup();
         Self {
-            interrupt: listen(SignalKind::interrupt()),
+            interrupt: signal(SignalKind::interrupt()).ok(),
             terminate: signal(SignalKind::terminate()).ok(),
-            hangup: listen(SignalKind::hangup()),
+            hangup: (!is_ignored(hangup)).then(|| signal(hangup).ok()).flatten(),
             status: signal(SignalKind::user_defined1()).ok(),
             keys: (env.stdin.tty && env.stdin.is_process).then(Keys::of_stdin),
             hangup_stops: env.err.is_tty(),

@@ -2,6 +2,7 @@
 
 use torr::{PeerStats, Torrent, TorrentStats, TrackerState, TrackerStatus};
 
+use crate::failure::plain;
 use crate::units;
 use torr::metainfo::printable;
 
@@ -51,7 +52,11 @@ fn no_addresses(trackers: &[TrackerStatus], peers_are_named: bool) -> String {
     }
     if let Some(tracker) = trackers.iter().find(|tracker| tracker.last_error.is_some()) {
         let error = tracker.last_error.as_deref().unwrap_or_default();
-        return format!("no peers: {}: {}", host(&tracker.url), printable(error));
+        return format!(
+            "no peers: {}: {}",
+            host(&tracker.url),
+            plain(&printable(error))
+        );
     }
     if let Some(tracker) = in_state(TrackerState::Announcing) {
         return format!("no peers yet: waiting for {} to answer", host(&tracker.url));

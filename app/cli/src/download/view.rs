@@ -60,6 +60,9 @@ impl View {
         if let Some(why) = &self.stalled {
             return format!("{share}  {why}");
         }
+        if self.peers == 0 && self.down == 0 {
+            return format!("{share}  looking for peers");
+        }
         let (down, up) = (units::rate(self.down), units::rate(self.up));
         let eta = self.eta.map_or_else(
             || "eta -".to_owned(),

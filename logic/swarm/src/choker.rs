@@ -13,16 +13,30 @@ use crate::swarm::Swarm;
 const ROUND: Duration = Duration::from_secs(10);
 /// Every how many rounds the optimistic unchoke moves on.
 const OPTIMISTIC_ROUNDS: u32 = 3;
-/// Peers that are given to at a time, the optimistic one among them.
-const SLOTS: usize = 8;
-/// While seeding, a peer keeps its slot at least this long: two rounds.
+/// Peers that are given to at a time, the optimistic one among them: few on a slow line, or none of
+/// them would have a whole piece to pass on for a long time.
+const SLOTS_MIN: usize = 4;
+/// More are opened while those that have one leave our line idle, up to this.
+const SLOTS_MAX: usize = 32;
+/// Bytes a second that each slot should have where the line is the limit.
+const SLOT_RATE: u64 = 20_000;
+/// While seeding, a peer keeps its slot at least this long: two rounds …
 const SEED_TURN: Duration = Duration::from_secs(20);
+/// … and while it has not got two pieces or that many bytes, for this long.
+const SEED_TURN_MAX: Duration = Duration::from_secs(120);
+const SEED_TURN_BYTES: u64 = 4 << 20;
+/// Who takes less than this in its turn is not in need of more.
+const SEED_TURN_IDLE: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Choker {
     next_round: Instant,
     rounds: u32,
     optimistic: Option<PeerKey>,
+    slots: usize,
+    /// How often peers with a slot were looked at in this round, and how often they waited for us.
+    looked: usize,
+    waited: usize,
     rng: Rng,
 }
 
@@ -32,6 +46,9 @@ impl Choker {
             next_round: now + ROUND,
             rounds: 0,
             optimistic: None,
+            slots: SLOTS_MIN,
+            looked: 0,
+            waited: 0,
             rng,
         }
     }
@@ -43,19 +60,28 @@ fn may_be_unchoked<B>(peer: &Peer<B>) -> bool {
 
 /// Smaller comes sooner: those whose turn is not over, those that wait by the time they do, and those
 /// whose turn is over.
-fn turn<B>(peer: &Peer<B>, now: Instant) -> (bool, bool, Instant) {
-    let over = peer.choked_by_us || now.since(peer.choke_changed) >= SEED_TURN;
+fn turn<B>(peer: &Peer<B>, now: Instant, enough: u64) -> (bool, bool, Instant) {
+    let (span, given) = (
+        now.since(peer.choke_changed),
+        peer.up.total() - peer.up_at_unchoke,
+    );
+    let served = given >= enough || given < SEED_TURN_IDLE || span >= SEED_TURN_MAX;
+    let over = peer.choked_by_us || (span >= SEED_TURN && served);
     (over, !peer.choked_by_us, peer.choke_changed)
 }
 
 impl<B> Swarm<B> {
     /// Somebody became interested: a free slot is used at once instead of in up to ten seconds.
     pub(crate) fn choke_newcomer(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
-        // Those that lost interest keep their slot until the round, or all could be had by turns.
-        let taken = self.peers.values().filter(|p| !p.choked_by_us);
-        if self.may_upload() && taken.count() < SLOTS {
+        if self.may_upload() && self.has_free_slot() {
             self.unchoke(now, key, out);
         }
+    }
+
+    /// Those that lost interest keep their slot until the round, or all could be had by turns.
+    pub(crate) fn has_free_slot(&self) -> bool {
+        let taken = self.peers.values().filter(|p| !p.choked_by_us);
+        taken.count() < self.choker.slots
     }
 
     /// Makes the choices anew, if it is time.
@@ -65,19 +91,23 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
+        self.look_at_slots();
         if now < self.choker.next_round {
             return;
         }
         self.choker.next_round = now + ROUND;
         self.choker.rounds += 1;
+        self.set_slots();
+        let piece_len = u64::from(self.geometry.piece_len_max());
+        let enough = (2 * piece_len).min(SEED_TURN_BYTES);
         let mut chosen = if !self.may_upload() {
             Vec::new()
         } else if self.is_complete() {
-            self.rank_for_seeding(now)
+            self.rank_for_seeding(now, enough)
         } else {
-            self.rank_by_return(now)
+            self.rank_by_return(now, enough)
         };
-        chosen.truncate(SLOTS - 1);
+        chosen.truncate(self.choker.slots - 1);
         chosen.extend(self.optimistic(&chosen));
         let keys: Vec<_> = self.peers.keys().collect();
         for key in keys {
@@ -89,15 +119,44 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// Whether those with a slot wait for our line, or our line for them.
+    fn look_at_slots(&mut self) {
+        let unchoked = self.peers.values().filter(|peer| !peer.choked_by_us);
+        for peer in unchoked {
+            self.choker.looked += 1;
+            self.choker.waited += usize::from(peer.upload.len() > 0);
+        }
+    }
+
+    /// One more slot for every two where the line is idle; else as many as it can feed.
+    fn set_slots(&mut self) {
+        let Choker {
+            slots,
+            looked,
+            waited,
+            ..
+        } = &mut self.choker;
+        let rate: u64 = self.peers.values().map(|peer| peer.up.per_second()).sum();
+        let fed = usize::try_from(rate / SLOT_RATE).unwrap_or(SLOTS_MAX);
+        let most = fed.clamp(SLOTS_MIN, SLOTS_MAX);
+        if *looked > 0 && *waited * 2 < *looked {
+            *slots += *slots / 2;
+        } else if *waited * 10 > *looked * 9 {
+            *slots -= 1;
+        }
+        *slots = (*slots).clamp(SLOTS_MIN, most);
+        (*looked, *waited) = (0, 0);
+    }
+
     /// Tit for tat: those that give us most, first. Those that give nothing take turns.
-    fn rank_by_return(&self, now: Instant) -> Vec<PeerKey> {
+    fn rank_by_return(&self, now: Instant, enough: u64) -> Vec<PeerKey> {
         let mut ranked: Vec<_> = self
             .peers
             .iter()
             .filter(|(_, peer)| may_be_unchoked(peer) && !peer.requests.snubbed)
             .map(|(key, peer)| {
                 let rate = std::cmp::Reverse(peer.down.per_second());
-                (rate, turn(peer, now), key)
+                (rate, turn(peer, now, enough), key)
             })
             .collect();
         ranked.sort_unstable();
@@ -105,12 +164,12 @@ impl<B> Swarm<B> {
     }
 
     /// Those whose turn is not over stay; then whoever has waited longest.
-    fn rank_for_seeding(&self, now: Instant) -> Vec<PeerKey> {
+    fn rank_for_seeding(&self, now: Instant, enough: u64) -> Vec<PeerKey> {
         let mut ranked: Vec<_> = self
             .peers
             .iter()
             .filter(|(_, peer)| may_be_unchoked(peer))
-            .map(|(key, peer)| (turn(peer, now), key))
+            .map(|(key, peer)| (turn(peer, now, enough), key))
             .collect();
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, key)| key).collect()

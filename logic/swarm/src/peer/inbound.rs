@@ -267,10 +267,17 @@ impl<B> PeerCx<'_, B> {
             return Err(Misbehaved::RequestOutOfRange);
         }
         let has = self.swarm.have.get(piece) && self.swarm.may_upload();
+        let idle = self.swarm.has_free_slot();
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
         let fast_piece = peer.fast && peer.fast_for_it.contains(&piece);
+        if has && peer.choked_by_us && fast_piece && !idle {
+            // A slow seed that gave ten pieces to each of fifty choked peers would have none of them
+            // complete for minutes.
+            peer.send(Message::Reject(range), self.out);
+            return Ok(());
+        }
         if !has || (peer.choked_by_us && !fast_piece) {
             if self.now.since(peer.choked_minute) >= MINUTE {
                 peer.choked_minute = self.now;

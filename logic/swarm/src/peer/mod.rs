@@ -94,6 +94,8 @@ pub(crate) struct Peer<B> {
     pub(crate) choked_at: Option<Instant>,
     /// When we last changed whether it is choked.
     pub(crate) choke_changed: Instant,
+    /// Payload that it had got when it was last unchoked.
+    pub(crate) up_at_unchoke: u64,
     /// Since when it keeps us choked while we want something.
     pub(crate) wanting_since: Option<Instant>,
     /// Requests since `choked_minute` that came while choked (BEP 6).
@@ -143,6 +145,7 @@ impl<B> Peer<B> {
             heard: now,
             spoken: now,
             choke_changed: now,
+            up_at_unchoke: 0,
             choked_at: None,
             wanting_since: None,
             choked_requests: 0,

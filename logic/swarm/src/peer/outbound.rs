@@ -122,6 +122,7 @@ impl<B> Swarm<B> {
         if peer.choked_by_us {
             peer.choked_by_us = false;
             peer.choke_changed = now;
+            peer.up_at_unchoke = peer.up.total();
             peer.send(Message::Unchoke, out);
         }
     }

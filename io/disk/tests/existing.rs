@@ -411,3 +411,36 @@ fn a_download_folder_on_another_file_system_is_absent() {
     };
     assert!(rig.open(anew).unwrap().have.is_empty());
 }
+
+/// A power cut can take the record of a file's making and leave the file. What we said that we would make
+/// is ours then; after an end in good order, or without a new boot between, it is not.
+#[test]
+fn an_announced_file_is_ours_after_a_power_cut_only() {
+    use torr_store::{FRAME_LEN, Record, encode_record};
+    let other_boot = Record::Session { boot: [0xab; 16] };
+    let intent = Record::Intent { first: 0, count: 1 };
+    for (records, ours) in [
+        (&[other_boot, intent][..], true),
+        (&[other_boot, intent, Record::Closed], false),
+        (&[other_boot], false),
+        (&[], false),
+    ] {
+        let (dir, sample) = (TempDir::new(), one());
+        let mut rig = Rig::new(lazy());
+        rig.open(spec(&sample, &dir)).unwrap();
+        drop(rig);
+        let log = state_of(&dir).join("log");
+        let mut bytes = fs::read(&log).unwrap();
+        for record in records {
+            encode_record(record, (bytes.len() / FRAME_LEN) as u64, &mut bytes);
+        }
+        fs::write(&log, &bytes).unwrap();
+        // Its length came to the disk, its bytes did not.
+        put(&dir, "one", &[0; 40_000]);
+        if ours {
+            assert_adopted(&sample, &dir, spec(&sample, &dir), &[]);
+        } else {
+            assert_refused(&sample, &dir, "one");
+        }
+    }
+}

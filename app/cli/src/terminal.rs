@@ -36,6 +36,13 @@ fn width(fd: &impl AsFd) -> u16 {
     }
 }
 
+/// Whether a bar may be drawn on standard error: not over the line that someone types while torr is in the
+/// background. In doubt it may.
+pub(crate) fn may_draw() -> bool {
+    let foreground = termios::tcgetpgrp(io::stderr());
+    foreground.is_err() || foreground == Ok(rustix::process::getpgrp())
+}
+
 /// Keys from standard input as they are pressed. When this is dropped, the terminal is as it was.
 #[derive(Debug)]
 pub(crate) struct Keys {

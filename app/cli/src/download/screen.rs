@@ -12,6 +12,7 @@ use crate::download::job::Job;
 use crate::download::view::View;
 use crate::env::{Env, Output, State};
 use crate::failure::Failure;
+use crate::terminal::may_draw;
 use torr::metainfo::printable;
 
 /// Bars that are drawn at most; more would push everything else off the screen.
@@ -124,7 +125,9 @@ impl Screen {
 
     /// Draws the torrents that are under way.
     pub(crate) fn draw(&mut self, views: &[View]) {
-        if let Some(bars) = &mut self.bars {
+        if let Some(bars) = &mut self.bars
+            && (views.is_empty() || may_draw())
+        {
             bars.draw(views);
         }
     }

@@ -6,6 +6,7 @@ mod common;
 mod errors;
 mod hostile;
 mod info;
+mod inside;
 mod options;
 mod several;
 mod terminal;

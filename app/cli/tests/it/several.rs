@@ -38,6 +38,28 @@ fn some_of_several_failed_is_status_10() {
 }
 
 #[test]
+fn nobody_has_to_listen() {
+    let world = World::new();
+    let tracker = Tracker::start(&world);
+    let torrent = world.share_file("a.bin", 100_000, Some(&tracker));
+    let _seed = world.seed(&torrent, &[]);
+    // Both streams end in a pipe that nobody reads.
+    let script = format!("{{ torr {torrent} -d dir 2>&1; echo $? >status; }} | true");
+    ran(world.shell(&script));
+    assert_eq!(
+        std::fs::read_to_string(world.path("status")).unwrap(),
+        "0\n"
+    );
+    world.assert_same("a.bin", "dir");
+    let result = ran(world.shell(&format!("torr info {torrent} >/dev/full")));
+    assert_eq!(result.code, 4);
+    assert_eq!(
+        result.err,
+        "torr: standard output: No space left on device\n"
+    );
+}
+
+#[test]
 fn inputs_come_from_lists_and_standard_input() {
     let world = World::new();
     let tracker = Tracker::start(&world);

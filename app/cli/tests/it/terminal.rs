@@ -60,9 +60,9 @@ fn a_bar_moves_and_goes_away() {
 fn q_leaves_as_an_interrupt_does_and_the_terminal_is_as_it_was() {
     let world = World::new();
     let torrent = world.share_file("never.bin", 1_000_000, None);
-    for key in ["q", "\u{3}"] {
+    for (key, code) in [("q", 130), ("\u{3}", 130), ("signal:SIGHUP", 143)] {
         let seen = on_a_terminal(&world, &[&torrent, "-d", "dir"], "names no tracker", key);
-        assert_eq!(seen["code"], 130, "{seen}");
+        assert_eq!(seen["code"], code, "{seen}");
         assert!(
             seen["screen"].as_str().unwrap().contains("resume with: "),
             "{seen}"

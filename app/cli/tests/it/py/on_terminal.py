@@ -1,12 +1,14 @@
 """Runs a program on a terminal of its own and tells what it did to it, as JSON.
 
-on_terminal.py AWAITED KEY PROGRAM ARGS...: when AWAITED was printed, KEY is pressed.
+on_terminal.py AWAITED KEY PROGRAM ARGS...: when AWAITED was printed, KEY is pressed;
+of signal:SIGHUP the signal is sent.
 """
 import fcntl
 import json
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
@@ -36,7 +38,9 @@ while code is None and time.monotonic() - began < 50:
         screen += os.read(master, 65536)
     if pressed is None and awaited in screen:
         pressed, echo_during = time.monotonic(), echoes()
-        if key:
+        if key.startswith(b"signal:"):
+            os.kill(pid, getattr(signal, key[7:].decode()))
+        elif key:
             os.write(master, key)
     done, status = os.waitpid(pid, os.WNOHANG)
     if done:

@@ -92,7 +92,7 @@ pub enum Misbehaved {
     Malformed,
     /// BEP 3: not this torrent's number of bits, or spare bits set.
     Bitfield,
-    /// BEP 3: a `bitfield`, BEP 6: `have all` or `have none`, that is not the first message.
+    /// BEP 6: a `have all` or `have none` that is not the first message.
     LateBitfield,
     /// BEP 3: an index past the last piece.
     PieceOutOfRange,
@@ -170,7 +170,7 @@ impl fmt::Display for Misbehaved {
         f.write_str(match self {
             Self::Malformed => "sent a message that cannot be read",
             Self::Bitfield => "sent a bitfield of another torrent",
-            Self::LateBitfield => "sent a bitfield that is not its first message",
+            Self::LateBitfield => "said that it has all or nothing when that was no longer its first message",
             Self::PieceOutOfRange => "named a piece that does not exist",
             Self::BlockOutOfRange => "sent a block that does not exist",
             Self::Unrequested => "sent a block that nobody asked for",

@@ -157,9 +157,8 @@ impl<B> PeerCx<'_, B> {
             Message::Interested => self.interested(true),
             Message::NotInterested => self.interested(false),
             Message::Have(piece) => self.have(piece),
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => {
-                Err(Misbehaved::LateBitfield)
-            }
+            Message::HaveAll | Message::HaveNone if !first => Err(Misbehaved::LateBitfield),
+            Message::Bitfield(bytes) if !first => self.late_bitfield(bytes),
             Message::Bitfield(bytes) => {
                 let pieces = self.swarm.geometry.piece_count();
                 let field = Bitfield::from_bytes(bytes, pieces);
@@ -252,6 +251,22 @@ impl<B> PeerCx<'_, B> {
             self.swarm.peer_became_seed(self.key);
         }
         self.interest_changed()
+    }
+
+    /// BEP 3 wants it first, but aria2 sends one in mid-stream where that is shorter than its `have`s.
+    /// It says what they would: pieces are added, none is taken back.
+    fn late_bitfield(&mut self, bytes: &[u8]) -> Result<(), Misbehaved> {
+        let pieces = self.swarm.geometry.piece_count();
+        let field = Bitfield::from_bytes(bytes, pieces).map_err(|_| Misbehaved::Bitfield)?;
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.haves_heard += 1;
+        if peer.haves_heard > 2 * pieces + HAVES_FREE {
+            return Err(Misbehaved::HaveFlood);
+        }
+        let new: Vec<PieceIndex> = field.iter_and_not(&peer.have).collect();
+        new.into_iter().try_for_each(|piece| self.have(piece.get()))
     }
 
     fn interest_changed(&mut self) -> Result<(), Misbehaved> {

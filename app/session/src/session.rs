@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use torr_metainfo::{FilePriorities, FilePriority, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
 use torr_node::NodeConfig;
-use torr_store::StorageId;
+use torr_store::{StorageError, StorageErrorKind, StorageId, StorageOp};
 use torr_wire::own_peer_id;
 
 use crate::config::{AddTorrent, SessionConfig};
@@ -66,8 +66,9 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError::Listen`] where no port can be had, [`SessionError::Start`] where there is no
-    /// thread.
+    /// thread, [`SessionError::Storage`] where the path of the state directory is none.
     pub async fn start(config: SessionConfig) -> Result<Self, SessionError> {
+        let state_dir = absolute(&config.state_dir)?;
         let seed = getrandom::u64()
             .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
         let disk_config = DiskConfig::default();
@@ -110,7 +111,7 @@ impl Session {
             closing: AtomicBool::new(false),
             next_storage: AtomicU64::new(0),
             listen,
-            state_dir: config.state_dir,
+            state_dir,
         })))
     }
 
@@ -125,7 +126,8 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError::Metainfo`], [`SessionError::AlreadyAdded`], [`SessionError::WrongFileCount`],
-    /// [`SessionError::Closed`]. That the storage cannot be opened is an event of the torrent.
+    /// [`SessionError::Closed`], [`SessionError::Storage`] where the path of the folder is none. That the
+    /// storage cannot be opened is an event of the torrent.
     pub async fn add(&self, add: AddTorrent) -> Result<Torrent, SessionError> {
         let metainfo = Metainfo::parse(&add.torrent)?;
         let info = metainfo.info();
@@ -137,13 +139,14 @@ impl Session {
         }
         let mut trackers = metainfo.trackers().to_vec();
         trackers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
+        let dir = absolute(&add.dir)?;
         let name = add.name.as_deref().unwrap_or(info.layout().root());
         let id = StorageId(self.0.next_storage.fetch_add(1, Ordering::Relaxed));
-        let shared = Shared::new(id, Arc::clone(info), add.dir.join(name));
+        let shared = Shared::new(id, Arc::clone(info), dir.join(name));
         let is_wanted = |file| wanted.get(file) != FilePriority::Skip;
         let spec = StorageSpec {
             info: Arc::clone(info),
-            root: add.dir,
+            root: dir,
             name: add.name,
             state_dir: self.0.state_dir.clone(),
             torrent_bytes: add.torrent.into(),
@@ -228,6 +231,17 @@ impl Session {
             Ending::Crashed(why) => Err(SessionError::Crashed(why)),
         }
     }
+}
+
+/// Where a path leads from here, wherever the process goes later.
+fn absolute(path: &Path) -> Result<PathBuf, StorageError> {
+    std::path::absolute(path).map_err(|error| StorageError {
+        kind: StorageErrorKind::Missing,
+        op: StorageOp::Open,
+        path: path.to_string_lossy().into_owned(),
+        offset: None,
+        detail: error.to_string(),
+    })
 }
 
 impl Inner {

@@ -186,3 +186,22 @@ async fn events_come_in_their_order() {
     leech.end().await;
     seed.end().await;
 }
+
+#[tokio::test]
+async fn relative_folders_are_made_too() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let name = dir.path().file_name().unwrap();
+    let base = Path::new(name);
+    let session = crate::common::start(&base.join("new"), |_| {}).await;
+    let payload = Payload::single("rel.bin", 100_000, 16_384);
+    let seed = Side::new().await;
+    seed.seed(&payload).await;
+    let mut add = torr::AddTorrent::new(payload.torrent.clone(), base.join("data"));
+    add.peers = vec![seed.addr()];
+    let torrent = session.add(add).await.unwrap();
+    synced(&torrent).await;
+    assert!(torrent.path().is_absolute());
+    payload.assert_in(&base.join("data"));
+    session.shutdown(GRACE).await.unwrap();
+    seed.end().await;
+}

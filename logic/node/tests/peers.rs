@@ -208,7 +208,7 @@ fn pieces_that_nobody_can_give_do_not_hold_up_the_end_game() {
     let mute = rig.connect_with(&[1, 2]);
     assert_eq!(rig.requests(mute).len(), 8);
     let other = rig.connect_with(&[1, 2]);
-    for _ in 0..5 {
+    for _ in 0..25 {
         rig.pass(Duration::from_millis(100));
         rig.answer_all(&[(other, 0)]);
     }
@@ -250,7 +250,8 @@ fn a_piece_on_parole_does_not_wait_for_a_slow_owner() {
     let (liar, slow) = (rig.connect_seed(), rig.connect_seed());
     let asked = rig.requests(liar);
     assert_eq!(asked.len(), 4);
-    // In the end game each sends half of the piece.
+    // In the end game each sends half of the piece: what is owed for two seconds is asked of another.
+    (0..21).for_each(|_| rig.pass(Duration::from_millis(100)));
     let same = rig.requests(slow);
     rig.send(liar, asked[0], 7);
     for raw in same.iter().filter(|raw| **raw != asked[0]) {

@@ -170,7 +170,9 @@ impl fmt::Display for Misbehaved {
         f.write_str(match self {
             Self::Malformed => "sent a message that cannot be read",
             Self::Bitfield => "sent a bitfield of another torrent",
-            Self::LateBitfield => "said that it has all or nothing when that was no longer its first message",
+            Self::LateBitfield => {
+                "said that it has all or nothing when that was no longer its first message"
+            }
             Self::PieceOutOfRange => "named a piece that does not exist",
             Self::BlockOutOfRange => "sent a block that does not exist",
             Self::Unrequested => "sent a block that nobody asked for",

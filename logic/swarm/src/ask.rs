@@ -4,6 +4,8 @@
 //! else; a new piece; open pieces that are left to somebody else; and when nothing is missing any more,
 //! blocks that others owe us (end game).
 
+use std::time::Duration;
+
 use torr_base::{Block, Instant, PieceIndex};
 use torr_wire::Message;
 
@@ -15,8 +17,12 @@ use crate::swarm::Swarm;
 /// A peer that brings a whole piece within this many seconds gets it alone, so that it is soon
 /// finished and its hash speaks about one peer.
 const WHOLE_PIECE_SECS: u64 = 20;
-/// Peers that are asked for one block in the end game.
-const ENDGAME_ASKERS_MAX: u8 = 3;
+/// Another peer is asked for a block that is owed for so long, where there is nothing else to ask for.
+const OWED_LONG: Duration = Duration::from_secs(2);
+/// Peers that are asked for one block in the end: those that never answer must not be all of them.
+const ASKERS_MAX: u8 = 16;
+/// How often an idle peer looks for such blocks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Blocks that one peer is asked for while others owe them.
 const ENDGAME_DEPTH: usize = 16;
 /// Complete pieces before rarity decides instead of chance.
@@ -56,7 +62,7 @@ impl<B> Swarm<B> {
         let peer = self.peers.get_mut(key)?;
         if let Some(piece) = peer.current {
             if peer.may_ask(piece)
-                && let Some(block) = self.assembly.ask_missing(piece)
+                && let Some(block) = self.assembly.ask_missing(piece, now)
             {
                 return Some(block);
             }
@@ -69,9 +75,9 @@ impl<B> Swarm<B> {
         match piece {
             Some(piece) => {
                 self.peers.get_mut(key)?.current = Some(piece);
-                self.assembly.ask_missing(piece)
+                self.assembly.ask_missing(piece, now)
             }
-            None => self.endgame_block(key),
+            None => self.owed_block(now, key),
         }
     }
 
@@ -142,10 +148,17 @@ impl<B> Swarm<B> {
         (self.config.assembly_blocks / blocks).max(2)
     }
 
-    /// A block that others owe us, once nothing is left that nobody was asked for.
-    fn endgame_block(&mut self, key: PeerKey) -> Option<Block> {
-        let peer = self.peers.get(key)?;
-        if !self.is_endgame() || peer.requests.len() >= ENDGAME_DEPTH {
+    /// A block that others owe us for some time, once nothing is left that nobody was asked for: in
+    /// the end game, or while the memory for unfinished pieces is all taken, which one slow peer
+    /// could otherwise keep so.
+    fn owed_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let endgame = self.is_endgame();
+        let tight = self.assembly.active() >= self.open_pieces_max();
+        let peer = self.peers.get_mut(key)?;
+        if !(endgame || tight && self.assembly.missing() == 0)
+            || peer.requests.len() >= ENDGAME_DEPTH
+            || now < peer.looks_at_owed
+        {
             return None;
         }
         let open = self.assembly.iter().filter(|(piece, open)| {
@@ -154,12 +167,17 @@ impl<B> Swarm<B> {
         });
         let geometry = self.geometry;
         let blocks = open.flat_map(|(piece, open)| {
-            let asked = open.asked().filter(|(_, by)| *by < ENDGAME_ASKERS_MAX);
-            asked.map(move |(index, by)| (by, geometry.block_at(piece, index)))
+            let late = open
+                .asked()
+                .filter(|(_, by, at)| *by < ASKERS_MAX && now.since(*at) >= OWED_LONG);
+            late.map(move |(index, by, at)| (at, by, geometry.block_at(piece, index)))
         });
-        let fresh = blocks.filter(|(_, block)| !peer.requests.contains(*block));
-        let (_, block) = fresh.min_by_key(|(by, block)| (*by, *block))?;
-        self.assembly.ask_again(block);
+        let fresh = blocks.filter(|(.., block)| !peer.requests.contains(*block));
+        let Some((.., block)) = fresh.min_by_key(|(at, by, block)| (*by, *at, *block)) else {
+            peer.looks_at_owed = now + LOOK_EVERY;
+            return None;
+        };
+        self.assembly.ask_again(block, now);
         Some(block)
     }
 

@@ -18,7 +18,7 @@ use crate::action::PeerKey;
 pub(crate) enum Slot<B> {
     Missing,
     /// How many peers were asked; more than one only in the end game.
-    Asked(u8),
+    Asked(u8, Instant),
     Here {
         buf: B,
         from: PeerKey,
@@ -208,7 +208,7 @@ impl<B> Assembly<B> {
     }
 
     /// Takes the next block of the piece that nobody was asked for, and counts it as asked.
-    pub(crate) fn ask_missing(&mut self, piece: PieceIndex) -> Option<Block> {
+    pub(crate) fn ask_missing(&mut self, piece: PieceIndex, now: Instant) -> Option<Block> {
         let open = self.open.get_mut(&piece)?;
         if open.missing == 0 || open.stage != Stage::Filling {
             return None;
@@ -218,7 +218,7 @@ impl<B> Assembly<B> {
         let (index, _) = tail
             .chain(open.slots.iter().enumerate().take(from))
             .find(|(_, slot)| matches!(slot, Slot::Missing))?;
-        *open.slots.get_mut(index)? = Slot::Asked(1);
+        *open.slots.get_mut(index)? = Slot::Asked(1, now);
         self.dormant -= usize::from(open.is_dormant());
         open.hint = index as u32 + 1;
         open.missing -= 1;
@@ -230,8 +230,9 @@ impl<B> Assembly<B> {
     }
 
     /// Counts one more peer as asked for a block that somebody was asked for already (end game).
-    pub(crate) fn ask_again(&mut self, block: Block) {
-        if let Some(Slot::Asked(by)) = self.slot_mut(block) {
+    pub(crate) fn ask_again(&mut self, block: Block, now: Instant) {
+        if let Some(Slot::Asked(by, at)) = self.slot_mut(block) {
+            *at = now;
             *by = by.saturating_add(1);
         }
     }
@@ -246,7 +247,7 @@ impl<B> Assembly<B> {
         let Some(slot) = open.slots.get_mut(block.index as usize) else {
             return false;
         };
-        if let Slot::Asked(by) = slot {
+        if let Slot::Asked(by, _) = slot {
             *by -= 1;
             if *by == 0 {
                 *slot = Slot::Missing;
@@ -277,7 +278,7 @@ impl<B> Assembly<B> {
                     Slot::Here { from, .. } if *from == key => false,
                     Slot::OnDisk { from: Some(from) } if *from == key => true,
                     Slot::Missing
-                    | Slot::Asked(_)
+                    | Slot::Asked(..)
                     | Slot::Here { .. }
                     | Slot::Spilling { .. }
                     | Slot::OnDisk { .. }
@@ -311,14 +312,14 @@ impl<B> Assembly<B> {
     pub(crate) fn wants(&self, block: Block, from: PeerKey, asked: bool) -> bool {
         let open = self.open.get(&block.piece);
         let alone = open.is_some_and(|open| open.parole && open.owner != Some(from));
-        let free = matches!(self.slot(block), Some(Slot::Asked(_) | Slot::Missing));
+        let free = matches!(self.slot(block), Some(Slot::Asked(..) | Slot::Missing));
         free && (asked || !alone)
     }
 
     /// How many peers are asked for it.
     pub(crate) fn asked(&self, block: Block) -> u8 {
         match self.slot(block) {
-            Some(Slot::Asked(by)) => *by,
+            Some(Slot::Asked(by, _)) => *by,
             Some(
                 Slot::Missing
                 | Slot::Here { .. }
@@ -340,7 +341,7 @@ impl<B> Assembly<B> {
             return Placed::Unwanted(buf);
         };
         match slot {
-            Slot::Asked(_) => {}
+            Slot::Asked(..) => {}
             Slot::Missing => {
                 open.missing -= 1;
                 self.missing -= 1;
@@ -470,7 +471,7 @@ impl<B> Assembly<B> {
         self.wanting.remove(&piece);
         self.here -= open.here as usize;
         let from = open.slots.iter().map(|slot| match slot {
-            Slot::Missing | Slot::Asked(_) | Slot::OnDisk { from: None } => None,
+            Slot::Missing | Slot::Asked(..) | Slot::OnDisk { from: None } => None,
             Slot::Here { from, .. } | Slot::Spilling { from } | Slot::Gone { from } => Some(*from),
             Slot::OnDisk { from } => *from,
         });
@@ -530,7 +531,7 @@ impl<B> Assembly<B> {
             let spilled = |s: &Slot<B>| matches!(s, Slot::Spilling { .. } | Slot::OnDisk { .. });
             assert_eq!(open.spilled, count(spilled), "{piece:?}");
             assert!(
-                !open.slots.iter().any(|s| matches!(s, Slot::Asked(0))),
+                !open.slots.iter().any(|s| matches!(s, Slot::Asked(0, _))),
                 "{piece:?}"
             );
             missing += u64::from(open.missing);
@@ -559,10 +560,10 @@ impl<B> OpenPiece<B> {
     }
 
     /// Indices of blocks that somebody was asked for, with how many were.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, u8)> + '_ {
+    pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, u8, Instant)> + '_ {
         let slots = self.slots.iter().enumerate();
         slots.filter_map(|(index, slot)| match slot {
-            Slot::Asked(by) => Some((index as u32, *by)),
+            Slot::Asked(by, at) => Some((index as u32, *by, *at)),
             Slot::Missing
             | Slot::Here { .. }
             | Slot::Spilling { .. }
@@ -579,7 +580,7 @@ fn take_here<B>(slot: &mut Slot<B>) -> Option<(B, PeerKey)> {
     match std::mem::replace(slot, Slot::Gone { from }) {
         Slot::Here { buf, from } => Some((buf, from)),
         Slot::Missing
-        | Slot::Asked(_)
+        | Slot::Asked(..)
         | Slot::Spilling { .. }
         | Slot::OnDisk { .. }
         | Slot::Gone { .. } => None,

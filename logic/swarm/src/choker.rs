@@ -18,6 +18,8 @@ const OPTIMISTIC_ROUNDS: u32 = 3;
 const SLOTS_MIN: usize = 4;
 /// More are opened while those that have one leave our line idle, up to this.
 const SLOTS_MAX: usize = 32;
+/// As many as this are opened although nobody takes anything.
+const SLOTS_IDLE: usize = 8;
 /// Bytes a second that each slot should have where the line is the limit.
 const SLOT_RATE: u64 = 20_000;
 /// While seeding, a peer keeps its slot at least this long: two rounds …
@@ -128,23 +130,22 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// One more slot for every two where the line is idle; else as many as it can feed.
+    /// One more slot for every two while our line is idle; never more than it can feed.
     fn set_slots(&mut self) {
+        let rate: u64 = self.peers.values().map(|peer| peer.up.per_second()).sum();
+        let fed = usize::try_from(rate / SLOT_RATE).unwrap_or(SLOTS_MAX);
         let Choker {
             slots,
             looked,
             waited,
             ..
         } = &mut self.choker;
-        let rate: u64 = self.peers.values().map(|peer| peer.up.per_second()).sum();
-        let fed = usize::try_from(rate / SLOT_RATE).unwrap_or(SLOTS_MAX);
-        let most = fed.clamp(SLOTS_MIN, SLOTS_MAX);
-        if *looked > 0 && *waited * 2 < *looked {
-            *slots += *slots / 2;
+        if *waited * 2 < *looked {
+            *slots = (*slots + *slots / 2).min(fed.max(SLOTS_IDLE));
         } else if *waited * 10 > *looked * 9 {
-            *slots -= 1;
+            *slots = fed.min(*slots - 1);
         }
-        *slots = (*slots).clamp(SLOTS_MIN, most);
+        *slots = (*slots).clamp(SLOTS_MIN, SLOTS_MAX);
         (*looked, *waited) = (0, 0);
     }
 

@@ -47,7 +47,7 @@ impl<B> Swarm<B> {
             }
         }
         for (piece, open) in self.assembly.iter() {
-            for (index, by) in open.asked() {
+            for (index, by, _) in open.asked() {
                 let block = self.geometry.block_at(piece, index);
                 let found = asked.remove(&block).unwrap_or(0);
                 assert_eq!(

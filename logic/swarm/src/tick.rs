@@ -108,8 +108,10 @@ impl<B> Swarm<B> {
                 peer.send(Message::Cancel(block.raw()), out);
             }
             self.release_requests(key);
+            // What it did not bring is for others first; they get their turn before its next.
+        } else {
+            self.fill_requests(now, key, out);
         }
-        self.fill_requests(now, key, out);
         self.load_next(key, bufs, out);
     }
 

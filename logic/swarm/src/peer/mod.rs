@@ -63,6 +63,8 @@ pub(crate) struct Peer<B> {
     /// again for a while, or it could hold the last blocks of a torrent for ever.
     pub(crate) rejected: Vec<PieceIndex>,
     pub(crate) rejected_since: Instant,
+    /// Before then it found no block that others owe us too long.
+    pub(crate) looks_at_owed: Instant,
     /// Where it listens, as its extension handshake says.
     pub(crate) listens: Option<u16>,
     pub(crate) client: String,
@@ -127,6 +129,7 @@ impl<B> Peer<B> {
             fast_for_us: Vec::new(),
             rejected: Vec::new(),
             rejected_since: now,
+            looks_at_owed: now,
             listens: new.dialled.then_some(new.addr.port()),
             client: torr_wire::client_name(&new.id),
             choked_by_us: true,

@@ -245,9 +245,12 @@ impl Root {
 /// take them with all that is in them.
 fn sync_parents(path: &Path, there: Option<&Path>, hook: &Hook) -> Result<(), StorageError> {
     for parent in path.ancestors().skip(1) {
+        // What stands above a relative path of one component is where we are.
+        let here = parent.as_os_str().is_empty();
+        let parent = if here { Path::new(".") } else { parent };
         let synced = Root::open(parent, hook.clone())?.sync_folder("");
         synced.map_err(|errno| failed(StorageOp::Sync, &parent.to_string_lossy(), errno))?;
-        if there == Some(parent) {
+        if here || there == Some(parent) {
             break;
         }
     }

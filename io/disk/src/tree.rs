@@ -158,7 +158,13 @@ impl Tree {
         }
         let state = self.state.as_ref().ok_or(Errno::NOENT)?;
         match state.open_file(PARTS_NAME, write) {
-            Err(Errno::NOENT) if write => state.create_file(PARTS_NAME, false, &mut Vec::new()),
+            Err(Errno::NOENT) if write => {
+                match state.create_file(PARTS_NAME, false, &mut Vec::new()) {
+                    // Another worker was faster. Nobody else makes files in a locked state directory.
+                    Err(Errno::EXIST) => state.open_file(PARTS_NAME, write),
+                    made => made,
+                }
+            }
             other => other,
         }
     }

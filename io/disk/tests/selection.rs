@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use common::{F, Rig, Sample, TempDir, lazy, numbers, spec, state_of};
-use torr_disk::{DiskConfig, OpenWarning, StorageSpec};
+use torr_disk::{Call, DiskConfig, Hook, OpenWarning, StorageSpec};
 
 const PIECE: u32 = 16_384;
 
@@ -28,6 +28,25 @@ fn three() -> Sample {
         ],
         PIECE,
     )
+}
+
+/// Two workers need the file of edges at once, and one of them is faster.
+#[test]
+fn the_file_of_edges_may_be_made_by_another_worker() {
+    let (dir, sample) = (TempDir::new(), three());
+    let state = dir.join("state/torrents");
+    let hook = Hook::new(move |call, name| {
+        if call == Call::Create && name == "parts" {
+            let own = fs::read_dir(&state).unwrap().next().unwrap().unwrap();
+            fs::write(own.path().join(name), b"").unwrap();
+        }
+        None
+    });
+    let mut rig = Rig::new(DiskConfig { hook, ..lazy() });
+    rig.open(some(&sample, &dir, &[true, false, true])).unwrap();
+    rig.commit(&sample, &[1]).unwrap();
+    assert!(rig.load_piece(&sample, 1).unwrap() == sample.piece(1));
+    rig.close().unwrap();
 }
 
 #[test]

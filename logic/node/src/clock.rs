@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::Instant;
+use torr_swarm::Phase;
 use torr_tracker::{HttpReply, Stats, TrackerAction};
 
 use crate::node::Node;
@@ -158,8 +159,11 @@ impl<B> Node<B> {
                 request: ours(request),
             },
             TrackerAction::Peers { peers, .. } => {
-                if self.is_active(key) {
-                    self.add_peers(now, key, &peers);
+                let torrent = self.torrents.get_mut(key);
+                if let Some(torrent) = torrent.filter(|t| t.swarm.phase() == Phase::Active) {
+                    peers
+                        .iter()
+                        .for_each(|addr| torrent.swarm.add_candidate(now, *addr));
                 }
                 return;
             }

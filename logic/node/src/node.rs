@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use torr_base::{BLOCK_LEN, InfoHash, Instant, Rng, Slab, TokenBucket};
 use torr_store::{BufSource, DiskDone, DiskJob, StorageId};
-use torr_swarm::{CloseReason, ConnKey, ConnMark, Notice, Outbox, Phase, Swarm, SwarmConfig};
+use torr_swarm::{CloseReason, ConnKey, ConnMark, Notice, Outbox, Swarm, SwarmConfig};
 use torr_tracker::{Announcer, AnnouncerConfig};
 
 use crate::conn::{Conn, Stage, Tx};
@@ -197,11 +197,11 @@ impl<B> Node<B> {
         stopped
     }
 
-    /// Names addresses to dial.
+    /// Dials addresses that the user names.
     pub fn add_peers(&mut self, now: Instant, key: TorrentKey, addrs: &[SocketAddr]) {
         if let Some(torrent) = self.torrents.get_mut(key) {
             for addr in addrs {
-                torrent.swarm.add_candidate(now, *addr);
+                torrent.swarm.name_candidate(now, *addr);
             }
         }
     }
@@ -459,10 +459,5 @@ impl<B> Node<B> {
     #[must_use]
     pub fn buffers(&self) -> (usize, usize) {
         (self.bufs.free(), self.bufs.total())
-    }
-
-    pub(crate) fn is_active(&self, key: TorrentKey) -> bool {
-        let torrent = self.torrents.get(key);
-        torrent.is_some_and(|torrent| torrent.swarm.phase() == Phase::Active)
     }
 }

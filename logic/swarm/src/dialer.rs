@@ -11,6 +11,10 @@ const CANDIDATES_MAX: usize = 2_000;
 /// First wait after a failed dial; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_secs(15);
 const RETRY_DOUBLINGS_MAX: u32 = 8;
+/// The same for an address that the user named: both sides may be starting just now, and it is kept
+/// however long it takes.
+const NAMED_RETRY_FIRST: Duration = Duration::from_secs(2);
+const NAMED_DOUBLINGS_MAX: u32 = 5;
 /// After so many failures in a row an address is forgotten, until somebody names it again.
 const FAILURES_MAX: u8 = 6;
 /// A peer that left us, or that we let go as useless, is tried again after this.
@@ -27,6 +31,8 @@ struct Candidate {
     state: State,
     /// It waits only because it was of no use.
     useless: bool,
+    /// By the user, and not by a tracker or a peer.
+    named: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +88,17 @@ impl Dialer {
                 not_before: now,
                 state: State::Idle,
                 useless: false,
+                named: false,
             };
             self.candidates.insert(addr, fresh);
+        }
+    }
+
+    /// Learns of an address from the user: it is tried sooner, and never given up.
+    pub(crate) fn name(&mut self, addr: SocketAddr, now: Instant) {
+        self.add(addr, now);
+        if let Some(candidate) = self.candidates.get_mut(&addr) {
+            candidate.named = true;
         }
     }
 
@@ -139,9 +154,14 @@ impl Dialer {
         };
         let wait = match how {
             Parted::Failed => {
-                candidate.failures += 1;
-                let doublings = u32::from(candidate.failures - 1).min(RETRY_DOUBLINGS_MAX);
-                RETRY_FIRST * 2_u32.pow(doublings)
+                candidate.failures = candidate.failures.saturating_add(1);
+                let (first, most) = if candidate.named {
+                    (NAMED_RETRY_FIRST, NAMED_DOUBLINGS_MAX)
+                } else {
+                    (RETRY_FIRST, RETRY_DOUBLINGS_MAX)
+                };
+                let doublings = u32::from(candidate.failures - 1).min(most);
+                first * 2_u32.pow(doublings)
             }
             Parted::Left => REDIAL,
             Parted::Useless => USELESS,
@@ -152,7 +172,7 @@ impl Dialer {
         let jitter = wait.as_millis() as u64 / 4;
         candidate.useless = how == Parted::Useless;
         candidate.not_before = now + wait + Duration::from_millis(self.rng.below(jitter + 1));
-        if candidate.failures >= FAILURES_MAX {
+        if candidate.failures >= FAILURES_MAX && !candidate.named {
             self.candidates.remove(&addr);
         }
     }
@@ -185,7 +205,7 @@ impl Dialer {
         let idle = self
             .candidates
             .iter()
-            .filter(|(_, c)| c.state == State::Idle);
+            .filter(|(_, c)| c.state == State::Idle && !c.named);
         let worst = idle
             .max_by_key(|(_, c)| c.failures)
             .filter(|(_, c)| c.failures > 0);
@@ -245,6 +265,21 @@ mod tests {
         assert_eq!(dialer.next(now + Duration::from_secs(600)), None);
         dialer.reconsider(now);
         assert_eq!(dialer.next(now), Some(addr(1)));
+    }
+
+    #[test]
+    fn an_address_that_the_user_named_is_tried_soon_and_never_forgotten() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        let mut now = Instant::ZERO;
+        dialer.name(addr(1), now);
+        for failures in 0..50 {
+            let due = dialer.next_due().unwrap();
+            let most = if failures == 1 { 3 } else { 80 };
+            assert!(due.since(now).as_secs() < most, "{:?}", due.since(now));
+            now = due;
+            assert_eq!(dialer.next(now), Some(addr(1)));
+            dialer.parted(addr(1), Parted::Failed, now);
+        }
     }
 
     #[test]

@@ -354,10 +354,17 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// A tracker, the user or a friend names an address.
+    /// A tracker tells of an address.
     pub fn add_candidate(&mut self, now: Instant, addr: SocketAddr) {
         if !self.blame.is_banned_address(addr.ip()) {
             self.dialer.add(addr, now);
+        }
+    }
+
+    /// The user names an address: it is tried sooner, and never given up.
+    pub fn name_candidate(&mut self, now: Instant, addr: SocketAddr) {
+        if !self.blame.is_banned_address(addr.ip()) {
+            self.dialer.name(addr, now);
         }
     }
 

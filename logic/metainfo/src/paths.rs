@@ -236,7 +236,7 @@ impl Table {
     /// For each file the number it needs behind its name; 0 for none.
     ///
     /// Who is alone with its path keeps it. Numbered names cannot collide with each other (see
-    /// [`split_extension`]), only with paths of the torrent.
+    /// `split_extension`), only with paths of the torrent.
     fn suffixes(&self) -> Vec<u32> {
         let mut suffixes = vec![0; self.ends.len()];
         let mut order: Vec<u32> = (0..self.ends.len() as u32).collect();

@@ -6,7 +6,7 @@
 //! - [`udp`]: packets (BEP 15, BEP 41).
 //! - [`policy`]: which addresses a request may go to (server-side request forgery).
 //! - [`server`]: the other side, for private use and tests.
-//! - [`mask`], [`mask_text`], [`clean`]: what may be shown to people.
+//! - [`mask()`], [`mask_text`], [`clean`]: what may be shown to people.
 //!
 //! Deliberately absent: sockets, name look-ups, TLS and clocks; `torr-net` has those.
 #![forbid(unsafe_code)]

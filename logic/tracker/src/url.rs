@@ -99,7 +99,7 @@ impl TrackerUrl {
         self.port
     }
 
-    /// The URL without a fragment. It may hold a passkey: see [`crate::mask`].
+    /// The URL without a fragment. It may hold a passkey: see [`crate::mask()`].
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.whole

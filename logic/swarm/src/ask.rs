@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use torr_base::{Block, Instant, PieceIndex};
+use torr_base::{BLOCK_LEN, Block, Instant, PieceIndex};
 use torr_wire::Message;
 
 use crate::action::{Outbox, PeerKey};
 use crate::assembly::{OpenPiece, Stage};
+use crate::peer::Peer;
 use crate::picker::Order;
 use crate::swarm::Swarm;
 
@@ -21,6 +22,8 @@ const WHOLE_PIECE_SECS: u64 = 20;
 const OWED_LONG: Duration = Duration::from_secs(2);
 /// Peers that are asked for one block in the end: those that never answer must not be all of them.
 const ASKERS_MAX: u8 = 16;
+/// … while those that answer owe no more than comes in that many seconds.
+const LINE_FULL_SECS: u64 = 3;
 /// How often an idle peer looks for such blocks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Blocks that one peer is asked for while others owe them.
@@ -152,12 +155,18 @@ impl<B> Swarm<B> {
     /// the end game, or while the memory for unfinished pieces is all taken, which one slow peer
     /// could otherwise keep so.
     fn owed_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        if now < self.peers.get(key)?.looks_at_owed {
+            return None;
+        }
+        if self.is_line_full(now) {
+            self.peers.get_mut(key)?.looks_at_owed = now + LOOK_EVERY;
+            return None;
+        }
         let endgame = self.is_endgame();
         let tight = self.assembly.active() >= self.open_pieces_max();
         let peer = self.peers.get_mut(key)?;
         if !(endgame || tight && self.assembly.missing() == 0)
             || peer.requests.len() >= ENDGAME_DEPTH
-            || now < peer.looks_at_owed
         {
             return None;
         }
@@ -179,6 +188,21 @@ impl<B> Swarm<B> {
         };
         self.assembly.ask_again(block, now);
         Some(block)
+    }
+
+    /// Whether what peers owe us that do answer will keep our line busy for a while: then what is owed
+    /// for long is so because the line is slow, and asking for it twice would only fill it more.
+    fn is_line_full(&self, now: Instant) -> bool {
+        let answering = self
+            .peers
+            .values()
+            .filter(|peer| peer.requests.answers(now));
+        let (mut blocks, mut rate) = (0, 0);
+        for peer in answering {
+            blocks += peer.requests.len();
+            rate += peer.down.per_second();
+        }
+        blocks > ENDGAME_DEPTH && blocks as u64 * u64::from(BLOCK_LEN) > rate * LINE_FULL_SECS
     }
 
     /// Whether every wanted block that anybody has is here or owed by somebody. What is left to a peer

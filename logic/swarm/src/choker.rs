@@ -27,6 +27,8 @@ const SEED_TURN: Duration = Duration::from_secs(20);
 /// … and while it has not got two pieces or that many bytes, for this long.
 const SEED_TURN_MAX: Duration = Duration::from_secs(120);
 const SEED_TURN_BYTES: u64 = 4 << 20;
+/// How long a peer may take to finish a piece after its turn.
+const LEAVES_WITHIN: Duration = Duration::from_secs(20);
 /// Who takes less than this in its turn is not in need of more.
 const SEED_TURN_IDLE: u64 = 64 * 1024;
 
@@ -80,10 +82,28 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// Those that lost interest keep their slot until the round, or all could be had by turns.
+    /// A slot is free where fewer interested peers than may be are unchoked. Those that lost interest
+    /// stay unchoked until the round, up to as many again, or all could be had by turns.
     pub(crate) fn has_free_slot(&self) -> bool {
-        let taken = self.peers.values().filter(|p| !p.choked_by_us);
-        taken.count() < self.choker.slots
+        let unchoked = self.peers.values().filter(|peer| !peer.choked_by_us);
+        let (mut all, mut interested) = (0, 0);
+        for peer in unchoked {
+            all += 1;
+            interested += usize::from(may_be_unchoked(peer));
+        }
+        interested < self.choker.slots && all < 2 * self.choker.slots
+    }
+
+    /// Gives slots that peers left to those that wait longest.
+    fn fill_slots(&mut self, now: Instant, out: &mut Outbox<B>) {
+        while self.may_upload() && self.has_free_slot() {
+            let waiting = self.peers.iter().filter(|(_, peer)| {
+                peer.choked_by_us && may_be_unchoked(peer) && !peer.requests.snubbed
+            });
+            let first = waiting.min_by_key(|(key, peer)| (peer.choke_changed, *key));
+            let Some((key, _)) = first else { return };
+            self.unchoke(now, key, out);
+        }
     }
 
     /// Makes the choices anew, if it is time.
@@ -95,6 +115,7 @@ impl<B> Swarm<B> {
     ) {
         self.look_at_slots();
         if now < self.choker.next_round {
+            self.fill_slots(now, out);
             return;
         }
         self.choker.next_round = now + ROUND;
@@ -112,13 +133,34 @@ impl<B> Swarm<B> {
         chosen.truncate(self.choker.slots - 1);
         chosen.extend(self.optimistic(&chosen));
         let keys: Vec<_> = self.peers.keys().collect();
-        for key in keys {
-            if chosen.contains(&key) {
-                self.unchoke(now, key, out);
+        let mut late = 0;
+        for key in &keys {
+            if chosen.contains(key) {
+                if let Some(peer) = self.peers.get_mut(*key) {
+                    peer.leaves = None;
+                }
+            } else if self.is_in_a_piece(now, *key) {
+                late += 1;
             } else {
-                self.choke(now, key, bufs, out);
+                self.choke(now, *key, bufs, out);
             }
         }
+        // Who still finishes a piece holds the slot of one of the new ones.
+        let room = self.choker.slots.saturating_sub(late).max(1);
+        for key in chosen.into_iter().take(room) {
+            self.unchoke(now, key, out);
+        }
+    }
+
+    /// Whether a peer whose turn is over may first finish the piece that it is on: the part of a piece
+    /// is of no use to anybody, and its rest may be long in coming.
+    fn is_in_a_piece(&mut self, now: Instant, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return false;
+        };
+        let busy = !peer.choked_by_us && !peer.begun.is_empty() && peer.upload.len() > 0;
+        let since = *peer.leaves.get_or_insert(now);
+        busy && may_be_unchoked(peer) && now.since(since) < LEAVES_WITHIN
     }
 
     /// Whether those with a slot wait for our line, or our line for them.

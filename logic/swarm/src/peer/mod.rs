@@ -23,6 +23,9 @@ use crate::rates::Rate;
 /// A peer that rejects requests for so many pieces is not asked for anything for a while.
 pub(crate) const REJECTED_MAX: usize = 32;
 
+/// Pieces that a peer fetches from us at a time, as far as we care.
+const BEGUN_MAX: usize = 8;
+
 /// What the node knows of a peer when its handshake is through.
 #[derive(Clone, Copy, Debug)]
 pub struct NewPeer {
@@ -96,6 +99,10 @@ pub(crate) struct Peer<B> {
     pub(crate) choked_at: Option<Instant>,
     /// When we last changed whether it is choked.
     pub(crate) choke_changed: Instant,
+    /// Pieces of which it got some blocks from us in this turn and not all, with how many.
+    pub(crate) begun: Vec<(PieceIndex, u32)>,
+    /// Its turn is over since then; it is choked when it has the piece that it is on.
+    pub(crate) leaves: Option<Instant>,
     /// Payload that it had got when it was last unchoked.
     pub(crate) up_at_unchoke: u64,
     /// Since when it keeps us choked while we want something.
@@ -148,6 +155,8 @@ impl<B> Peer<B> {
             heard: now,
             spoken: now,
             choke_changed: now,
+            begun: Vec::new(),
+            leaves: None,
             up_at_unchoke: 0,
             choked_at: None,
             wanting_since: None,
@@ -182,6 +191,18 @@ impl<B> Peer<B> {
         self.interesting > 0
             && (!self.chokes_us || !self.fast_for_us.is_empty())
             && self.rejected.len() < REJECTED_MAX
+    }
+
+    /// It was sent a block of a piece of so many.
+    pub(crate) fn sent_of(&mut self, piece: PieceIndex, blocks: u32) {
+        let place = self.begun.iter().position(|(begun, _)| *begun == piece);
+        let sent = place.map_or(0, |place| self.begun.swap_remove(place).1) + 1;
+        if sent < blocks {
+            if self.begun.len() == BEGUN_MAX {
+                self.begun.remove(0);
+            }
+            self.begun.push((piece, sent));
+        }
     }
 
     /// It rejected a request that it should have served.

@@ -123,6 +123,8 @@ impl<B> Swarm<B> {
             peer.choked_by_us = false;
             peer.choke_changed = now;
             peer.up_at_unchoke = peer.up.total();
+            peer.begun.clear();
+            peer.leaves = None;
             peer.send(Message::Unchoke, out);
         }
     }
@@ -192,6 +194,10 @@ impl<B> Swarm<B> {
 
     /// A block got out, and its buffer is back in the pool: the next one may be loaded.
     pub fn handle_sent(&mut self, key: PeerKey, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
+        let leaves = |peer: &Peer<B>| peer.leaves.is_some() && peer.begun.is_empty();
+        if self.peers.get(key).is_some_and(leaves) {
+            self.choke(self.ticked, key, bufs, out);
+        }
         self.load_next(key, bufs, out);
     }
 
@@ -233,6 +239,8 @@ impl<B> Swarm<B> {
             control.extend_from_slice(&piece_header(*range));
             peer.up.add(u64::from(range.len));
             self.uploaded += u64::from(range.len);
+            let piece = PieceIndex::new(range.piece);
+            peer.sent_of(piece, self.geometry.block_count(piece));
         }
         if control.len() > before {
             peer.spoken = now;

@@ -21,6 +21,9 @@ const LATE_MAX: usize = 2 * DEPTH_MAX as usize;
 /// BEP 3 clients give up on a peer that sends nothing for a minute: it is snubbing us.
 pub(crate) const SNUB_AFTER: Duration = Duration::from_secs(60);
 
+/// A peer that is silent for longer is not counted on.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, Debug)]
 struct Request {
     block: Block,
@@ -196,6 +199,11 @@ impl Requests {
             let blocks = u32::try_from(blocks).unwrap_or(DEPTH_MAX);
             self.depth = blocks.clamp(DEPTH_MIN, DEPTH_MAX);
         }
+    }
+
+    /// Whether a block came of late.
+    pub(crate) fn answers(&self, now: Instant) -> bool {
+        !self.snubbed && now.since(self.moved) < ANSWERS_WITHIN
     }
 
     /// Whether blocks are owed and none came for a minute.

@@ -105,7 +105,11 @@ fn test(steps: &mut Steps<'_>) {
         &["build", "--release", "--locked", "-p", "torr-cli"],
         &[],
     );
-    steps.cargo("test", &["test", "--workspace", "--locked"], &[]);
+    steps.cargo(
+        "test",
+        &["test", "--workspace", "--locked", "--no-fail-fast"],
+        &[],
+    );
 }
 
 fn sim(steps: &mut Steps<'_>) {

@@ -102,7 +102,7 @@ fn a_kill_while_edges_are_moved_costs_nothing() {
         let count = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&count);
         let mut failing = Rig::new(DiskConfig {
-            hook: torr_disk::Hook::new(move |_, _| {
+            hook: Hook::new(move |_, _| {
                 (counted.fetch_add(1, Ordering::Relaxed) >= stop_at).then_some(5)
             }),
             ..lazy()
@@ -339,8 +339,8 @@ fn twenty_thousand_files_need_few_descriptors_and_few_syncs() {
     let counted = Arc::clone(&syncs);
     let config = DiskConfig {
         open_files_max: 32,
-        hook: torr_disk::Hook::new(move |call, _| {
-            if matches!(call, torr_disk::Call::Sync | torr_disk::Call::SyncAll) {
+        hook: Hook::new(move |call, _| {
+            if matches!(call, Call::Sync | Call::SyncAll) {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
             None

@@ -11,7 +11,6 @@ use torr_wire::Message;
 
 use crate::action::{Outbox, PeerKey};
 use crate::assembly::{OpenPiece, Stage};
-use crate::peer::Peer;
 use crate::picker::Order;
 use crate::swarm::Swarm;
 

@@ -27,6 +27,8 @@ const LINE_FULL_SECS: u64 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Blocks that one peer is asked for while others owe them.
 const ENDGAME_DEPTH: usize = 16;
+/// How many of the rarest pieces are looked at for one that a single peer has.
+const RAREST: usize = 16;
 /// Complete pieces before rarity decides instead of chance.
 const RANDOM_FIRST: u32 = 4;
 
@@ -70,10 +72,13 @@ impl<B> Swarm<B> {
             }
             peer.current = None;
         }
-        let piece = self
-            .join(key, false)
-            .or_else(|| self.open_piece(now, key))
-            .or_else(|| self.join(key, true));
+        let piece = if self.is_only_source(key) {
+            // Others can finish what is begun; nobody else can begin this.
+            self.open_piece(now, key).or_else(|| self.join(key, false))
+        } else {
+            self.join(key, false).or_else(|| self.open_piece(now, key))
+        };
+        let piece = piece.or_else(|| self.join(key, true));
         match piece {
             Some(piece) => {
                 self.peers.get_mut(key)?.current = Some(piece);
@@ -81,6 +86,18 @@ impl<B> Swarm<B> {
             }
             None => self.owed_block(now, key),
         }
+    }
+
+    /// Whether the peer has one of the rarest pieces, and is the only one that has it.
+    fn is_only_source(&self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get(key) else {
+            return false;
+        };
+        let a = &self.picker.availability;
+        let mut rarest = a.iter().take(RAREST).filter(|piece| a.of(*piece) == 1);
+        !self.config.sequential
+            && self.peers.len() > 1
+            && rarest.any(|piece| peer.have.get(piece) && peer.may_ask(piece))
     }
 
     /// An open piece with missing blocks that the peer has: of those nearest to their end. `owned`:

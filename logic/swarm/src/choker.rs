@@ -18,6 +18,8 @@ const OPTIMISTIC_ROUNDS: u32 = 3;
 const SLOTS_MIN: usize = 4;
 /// More are opened while those that have one leave our line idle, up to this.
 const SLOTS_MAX: usize = 32;
+/// How often the number of slots is set anew.
+const SLOTS_EVERY: Duration = Duration::from_secs(1);
 /// As many as this are opened although nobody takes anything.
 const SLOTS_IDLE: usize = 8;
 /// Bytes a second that each slot should have where the line is the limit.
@@ -38,7 +40,8 @@ pub(crate) struct Choker {
     rounds: u32,
     optimistic: Option<PeerKey>,
     slots: usize,
-    /// How often peers with a slot were looked at in this round, and how often they waited for us.
+    next_slots: Instant,
+    /// How often peers with a slot were looked at of late, and how often they waited for us.
     looked: usize,
     waited: usize,
     rng: Rng,
@@ -51,6 +54,7 @@ impl Choker {
             rounds: 0,
             optimistic: None,
             slots: SLOTS_MIN,
+            next_slots: now + SLOTS_EVERY,
             looked: 0,
             waited: 0,
             rng,
@@ -114,13 +118,16 @@ impl<B> Swarm<B> {
         out: &mut Outbox<B>,
     ) {
         self.look_at_slots();
+        if now >= self.choker.next_slots {
+            self.choker.next_slots = now + SLOTS_EVERY;
+            self.set_slots();
+        }
         if now < self.choker.next_round {
             self.fill_slots(now, out);
             return;
         }
         self.choker.next_round = now + ROUND;
         self.choker.rounds += 1;
-        self.set_slots();
         let piece_len = u64::from(self.geometry.piece_len_max());
         let enough = (2 * piece_len).min(SEED_TURN_BYTES);
         let mut chosen = if !self.may_upload() {

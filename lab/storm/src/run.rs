@@ -159,7 +159,7 @@ fn tell<F: Fidelity>(world: &World<F>, plan: &Plan) {
         let s = &stats.swarm;
         eprintln!(
             "  {host}: {}/{} pieces, {:?}, peers {} (seeds {}, unchoking {}), candidates {}, \
-             outstanding {}, down {} up {} KB/s, wasted {}, pool {}/{}, {:?} line {}/{} KB/s {:?}{}",
+             outstanding {}, down {} up {} KB/s, sent {}, wasted {}, pool {}/{}, {:?} line {}/{} KB/s {:?}{}",
             s.pieces_have,
             s.pieces,
             s.phase,
@@ -170,6 +170,7 @@ fn tell<F: Fidelity>(world: &World<F>, plan: &Plan) {
             s.outstanding,
             s.down_rate / 1_000,
             s.up_rate / 1_000,
+            s.uploaded,
             s.wasted,
             node.gauge().used.get(),
             node.gauge().total.get(),

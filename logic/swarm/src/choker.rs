@@ -15,7 +15,9 @@ const ROUND: Duration = Duration::from_secs(10);
 const OPTIMISTIC_ROUNDS: u32 = 3;
 /// Peers that are given to at a time, the optimistic one among them: few on a slow line, or none of
 /// them would have a whole piece to pass on for a long time.
-const SLOTS_MIN: usize = 4;
+const SLOTS_MIN: usize = 2;
+/// … and so many before anything is known of the line.
+const SLOTS_START: usize = 4;
 /// More are opened while those that have one leave our line idle, up to this.
 const SLOTS_MAX: usize = 32;
 /// How often the number of slots is set anew.
@@ -23,7 +25,7 @@ const SLOTS_EVERY: Duration = Duration::from_secs(1);
 /// As many as this are opened although nobody takes anything.
 const SLOTS_IDLE: usize = 8;
 /// Bytes a second that each slot should have where the line is the limit.
-const SLOT_RATE: u64 = 20_000;
+const SLOT_RATE: u64 = 40_000;
 /// While seeding, a peer keeps its slot at least this long: two rounds …
 const SEED_TURN: Duration = Duration::from_secs(20);
 /// … and while it has not got two pieces or that many bytes, for this long.
@@ -53,7 +55,7 @@ impl Choker {
             next_round: now + ROUND,
             rounds: 0,
             optimistic: None,
-            slots: SLOTS_MIN,
+            slots: SLOTS_START,
             next_slots: now + SLOTS_EVERY,
             looked: 0,
             waited: 0,

@@ -189,3 +189,36 @@ fn tell<F: Fidelity>(world: &World<F>, plan: &Plan) {
         eprintln!("  {}: {villain:?}", plan.nodes.len() + number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seeds that once failed, and what they showed.
+    const REGRESSIONS: [(u64, &str); 12] = [
+        (1, "a peer that rejects everything held the last blocks"),
+        (41, "the same"),
+        (
+            73,
+            "a flood of requests while choked drew rejects without end",
+        ),
+        (81, "a snubbed peer was asked twice for the same blocks"),
+        (100, "the same"),
+        (102, "mute peers held the last blocks"),
+        (146, "readers without a buffer slept for ever"),
+        (164, "so did uploads"),
+        (565, "a dead peer held the only open pieces"),
+        (2131, "the same"),
+        (3155, "the same"),
+        (4067, "the same"),
+    ];
+
+    #[test]
+    fn what_once_failed_goes_well_twice() {
+        for (seed, what) in REGRESSIONS {
+            let once = run(seed, &Options::default());
+            let again = run(seed, &Options::default());
+            assert_eq!(once.trace, again.trace, "seed {seed}: {what}");
+        }
+    }
+}

@@ -113,12 +113,17 @@ fn test(steps: &mut Steps<'_>) {
 }
 
 fn sim(steps: &mut Steps<'_>) {
+    let storm = ["run", "--release", "--locked", "-p", "torr-storm", "--"];
     let own: Vec<&str> = steps.args.iter().map(String::as_str).collect();
+    if !own.is_empty() {
+        steps.cargo("storm", &[&storm[..], &own].concat(), &[]);
+        return;
+    }
     let usual = ["--seeds", "0..200", "--twice"];
-    let chosen = if own.is_empty() { &usual[..] } else { &own[..] };
-    let mut args = vec!["run", "--release", "--locked", "-p", "torr-storm", "--"];
-    args.extend(chosen);
-    steps.cargo("storm", &args, &[]);
+    steps.cargo("storm", &[&storm[..], &usual].concat(), &[]);
+    let fair = "--seeds 1..60 --peers 50 --hostile 0 --ratio-max 1.3";
+    let fair: Vec<&str> = fair.split(' ').collect();
+    steps.cargo("economics", &[&storm[..], &fair].concat(), &[]);
 }
 
 fn demo(steps: &mut Steps<'_>) {

@@ -25,12 +25,13 @@ use run::Outcome;
 
 const USAGE: &str = "\
 usage: torr-storm [--seed N | --seeds A..B] [--peers N] [--hostile PERCENT] [--fair] [--twice]
-                  [--report] [--until SECS] [--trace peer=N] [--threads N] [--verbose]
+                  [--report] [--ratio-max X] [--until SECS] [--trace peer=N] [--threads N] [--verbose]
 
   --seeds A..B   A to B, both included
   --peers N      N nodes and a torrent of 16 MiB in pieces of 256 KiB, instead of what the seed says
   --fair         no faults: what remains is economics
   --report       as --fair, and tells times and ratios
+  --ratio-max X  as --report, and fails where the median of last completion over capacity is above X
   --twice        runs each seed twice and compares the traces
 ";
 
@@ -40,6 +41,7 @@ struct Args {
     last: u64,
     twice: bool,
     report: bool,
+    ratio_max: Option<f64>,
     verbose: bool,
     threads: Option<usize>,
     options: Options,
@@ -67,6 +69,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args> {
             "--hostile" => out.options.hostile = Some(value()?.parse()?),
             "--fair" => out.options.fair = true,
             "--report" => (out.report, out.options.fair) = (true, true),
+            "--ratio-max" => {
+                out.ratio_max = Some(value()?.parse()?);
+                (out.report, out.options.fair) = (true, true);
+            }
             "--twice" => out.twice = true,
             "--verbose" => out.verbose = true,
             "--threads" => out.threads = Some(value()?.parse()?),
@@ -184,25 +190,35 @@ fn summary(results: &[(u64, Result<Outcome, String>)], args: &Args) -> ExitCode 
         results.len(),
         failed.len()
     );
-    if args.report && !good.is_empty() {
-        let mut ratios: Vec<_> = good.iter().map(|outcome| outcome.ratio()).collect();
-        ratios.sort_by(f64::total_cmp);
-        let at = |share: usize| ratios.get((ratios.len() - 1) * share / 100).copied();
-        let wasted: u64 = good.iter().map(|outcome| outcome.wasted).sum();
-        let received: u64 = good.iter().map(|outcome| outcome.received).sum();
-        println!(
-            "last completion over capacity: median {:.3}, 10% {:.3}, 90% {:.3}, worst {:.3}; \
-             wasted {:.2} %",
-            at(50).unwrap_or_default(),
-            at(10).unwrap_or_default(),
-            at(90).unwrap_or_default(),
-            at(100).unwrap_or_default(),
-            wasted as f64 * 100.0 / received.max(1) as f64,
-        );
+    let median = args.report.then(|| economics(&good)).flatten();
+    let slow = args
+        .ratio_max
+        .is_some_and(|most| median.is_none_or(|median| median > most));
+    if slow {
+        println!("the median is above {:?}", args.ratio_max);
     }
-    if failed.is_empty() {
+    if failed.is_empty() && !slow {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Tells what the swarms made of their lines; the median of last completion over capacity.
+fn economics(good: &[&Outcome]) -> Option<f64> {
+    let mut ratios: Vec<_> = good.iter().map(|outcome| outcome.ratio()).collect();
+    ratios.sort_by(f64::total_cmp);
+    let at = |share: usize| ratios.get((ratios.len().max(1) - 1) * share / 100).copied();
+    let wasted: u64 = good.iter().map(|outcome| outcome.wasted).sum();
+    let received: u64 = good.iter().map(|outcome| outcome.received).sum();
+    println!(
+        "last completion over capacity: median {:.3}, 10% {:.3}, 90% {:.3}, worst {:.3}; \
+         wasted {:.2} %",
+        at(50)?,
+        at(10)?,
+        at(90)?,
+        at(100)?,
+        wasted as f64 * 100.0 / received.max(1) as f64,
+    );
+    at(50)
 }

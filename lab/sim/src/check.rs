@@ -19,6 +19,9 @@ pub(crate) struct RateCheck {
     at: Instant,
 }
 
+/// Bytes of all handshakes that a node lets be half open.
+const HANDSHAKES: u128 = 200 * 68;
+
 impl RateCheck {
     pub(crate) const fn new(rate: Option<u64>) -> Self {
         Self {
@@ -34,8 +37,9 @@ impl RateCheck {
         let paid = now.since(self.at).as_nanos() * u128::from(rate);
         self.at = now;
         self.level = self.level.saturating_sub(paid) + bytes as u128 * 1_000_000_000;
-        // The bucket's burst, and a debt of two blocks: one may start with the last token.
-        let burst = u128::from(rate / 10) + 2 * u128::from(BLOCK_LEN) + 4_096;
+        // The bucket's burst, and a debt of two blocks: one may start with the last token. Handshakes
+        // are heard at once, and paid for by what follows.
+        let burst = u128::from(rate / 10) + 2 * u128::from(BLOCK_LEN) + HANDSHAKES;
         self.level <= burst * 1_000_000_000
     }
 }

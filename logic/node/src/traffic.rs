@@ -557,6 +557,12 @@ impl<B> Node<B> {
         while !bytes.is_empty() && self.conns.get(conn).is_some_and(greeting) {
             self.greet(now, conn, bytes);
         }
+        // A handshake is always heard; what came with it keeps to the rate, as a socket's bytes would.
+        self.down.spend((offered - bytes.len()) as u64);
+        if offered > bytes.len() && !self.wants_read(now, conn) {
+            return;
+        }
+        let offered = bytes.len();
         let Self {
             conns,
             torrents,

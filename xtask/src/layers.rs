@@ -30,7 +30,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-wire",
         ],
     ),
-    ("torr-disk", &["torr-base", "torr-metainfo", "torr-store"]),
+    ("torr-hash", &[]),
+    (
+        "torr-disk",
+        &["torr-base", "torr-hash", "torr-metainfo", "torr-store"],
+    ),
     (
         "torr-net",
         &["torr-base", "torr-node", "torr-store", "torr-tracker"],

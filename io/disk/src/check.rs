@@ -1,6 +1,7 @@
 //! Hashing many pieces of a torrent that lie on the disk, on several threads and in bounded memory.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 use torr_base::{Bitfield, PieceIndex};
 use torr_store::StorageError;
 
-use crate::hash::Running;
-use crate::open::Stop;
+use crate::hash::{Ranges, hash_of_zeros, hash_ranges};
+use crate::open::{Stop, cancelled};
 use crate::spec::OpenProgress;
 use crate::storage::lock;
 use crate::tree::Tree;
@@ -99,52 +100,31 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn work(&self) {
-        let mut buf = Vec::new();
-        while !self.stop.is_set() {
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(piece) = self.pieces.get(next).copied() else {
-                return;
-            };
-            if self.is_right(piece, &mut buf) {
+        hash_ranges(&mut Share(self));
+    }
+
+    /// What the piece is by the torrent, and whether it is.
+    fn judge(&self, piece: PieceIndex, hash: Result<[u8; 20], StorageError>) {
+        match hash {
+            Ok(hash) if hash == self.tree.plan.hash(piece) => {
                 lock(&self.right).set(piece);
                 self.right_count.fetch_add(1, Ordering::Relaxed);
             }
-            self.done.fetch_add(1, Ordering::Relaxed);
-            self.tell_sometimes();
-        }
-    }
-
-    fn is_right(&self, piece: PieceIndex, buf: &mut Vec<u8>) -> bool {
-        let range = self.tree.plan.piece_range(piece);
-        let len = range.end - range.start;
-        // A piece of nothing but holes reads as zeros: no need to read it to know.
-        let hash = if self.tree.is_hole(piece).unwrap_or(false) {
-            self.hash_of_zeros(len)
-        } else {
-            match self.tree.hash_piece(piece, buf) {
-                Ok(hash) => {
-                    self.bytes.fetch_add(len, Ordering::Relaxed);
-                    hash
-                }
-                Err(error) => {
-                    let mut errors = lock(&self.errors);
-                    if errors.len() < ERRORS_MAX {
-                        errors.entry(error.path.clone()).or_insert(error);
-                    }
-                    return false;
+            Ok(_) => {}
+            Err(error) => {
+                let mut errors = lock(&self.errors);
+                if errors.len() < ERRORS_MAX {
+                    errors.entry(error.path.clone()).or_insert(error);
                 }
             }
-        };
-        hash == self.tree.plan.hash(piece)
+        }
+        self.done.fetch_add(1, Ordering::Relaxed);
+        self.tell_sometimes();
     }
 
-    fn hash_of_zeros(&self, len: u64) -> [u8; 20] {
+    fn zeros(&self, len: u64) -> [u8; 20] {
         let mut zeros = lock(&self.zeros);
-        *zeros.entry(len).or_insert_with(|| {
-            let mut running = Running::default();
-            running.update_zeros(len);
-            running.finish()
-        })
+        *zeros.entry(len).or_insert_with(|| hash_of_zeros(len))
     }
 
     fn tell_sometimes(&self) {
@@ -164,5 +144,49 @@ impl Run<'_> {
             pieces: self.pieces.len() as u32,
             pieces_right: self.right_count.load(Ordering::Relaxed),
         });
+    }
+}
+
+/// The pieces that one thread takes, one after another.
+struct Share<'a, 'b>(&'a Run<'b>);
+
+impl Ranges for Share<'_, '_> {
+    type Error = StorageError;
+
+    fn next(&mut self) -> Option<(usize, Range<u64>)> {
+        let run = self.0;
+        while !run.stop.is_set() {
+            let next = run.next.fetch_add(1, Ordering::Relaxed);
+            let piece = *run.pieces.get(next)?;
+            let range = run.tree.plan.piece_range(piece);
+            // A piece of nothing but holes reads as zeros: no need to read it to know.
+            if run.tree.is_hole(piece).unwrap_or(false) {
+                let zeros = run.zeros(range.end - range.start);
+                run.judge(piece, Ok(zeros));
+                continue;
+            }
+            run.tree.expect_reads(range.clone());
+            return Some((next, range));
+        }
+        None
+    }
+
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        if self.0.stop.is_set() {
+            return Err(cancelled());
+        }
+        self.0.tree.read(at, buf)
+    }
+
+    fn done(&mut self, number: usize, hash: Result<[u8; 20], StorageError>) {
+        let Some(piece) = self.0.pieces.get(number).copied() else {
+            return;
+        };
+        if hash.is_ok() {
+            let range = self.0.tree.plan.piece_range(piece);
+            let len = range.end - range.start;
+            self.0.bytes.fetch_add(len, Ordering::Relaxed);
+        }
+        self.0.judge(piece, hash);
     }
 }

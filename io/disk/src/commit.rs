@@ -186,7 +186,7 @@ impl Storage {
         wanted: bool,
     ) -> Result<(bool, Vec<Digest>), StorageError> {
         let (geometry, mut buf) = (self.tree.plan.geometry(), Vec::new());
-        let hash = self.tree.hash_piece(piece, &mut buf)?;
+        let hash = self.tree.hash_piece(piece)?;
         let right = hash == self.tree.plan.hash(piece);
         let mut digests = Vec::new();
         // Read a second time: it is seldom wanted, and hashing all twice would cost every piece.

@@ -1,46 +1,123 @@
-//! SHA-1 of pieces. The one place that knows how it is computed.
+//! SHA-1 of pieces: in memory, and read from files side by side.
 
-use sha1::{Digest as _, Sha1};
+use std::ops::Range;
+
+use torr_hash::{LANES, Sha1Message, Sha1State, sha1_all, sha1_each};
 use torr_store::Digest;
+
+/// Bytes of each piece that are read before all of them are hashed a step further: sixteen of them stay
+/// in a core's own cache.
+const STEP: usize = 64 * 1024;
 
 /// The hashes of several messages, each given as its parts in order.
 pub(crate) fn hash_all(messages: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
-    let one = |parts: &Vec<&[u8]>| {
-        let mut running = Running::default();
-        parts.iter().for_each(|part| running.update(part));
-        running.finish()
+    let messages: Vec<&[&[u8]]> = messages.iter().map(Vec::as_slice).collect();
+    sha1_all(&messages)
+}
+
+/// The hash of one message.
+pub(crate) fn hash_one(parts: &[&[u8]]) -> [u8; 20] {
+    let mut out = [0; 20];
+    let message = Sha1Message {
+        from: Sha1State::default(),
+        parts,
+        last: true,
     };
-    messages.iter().map(one).collect()
+    sha1_each(std::iter::once(message), |_, end| out = end.hash());
+    out
+}
+
+/// The hash of so many zeros.
+pub(crate) fn hash_of_zeros(len: u64) -> [u8; 20] {
+    static ZEROS: [u8; STEP] = [0; STEP];
+    let whole = (len / STEP as u64) as usize;
+    let mut parts = vec![&ZEROS[..]; whole];
+    parts.push(&ZEROS[..(len % STEP as u64) as usize]);
+    hash_one(&parts)
 }
 
 /// What is remembered of a block to tell whether it came out the same the next time.
 pub(crate) fn digest(block: &[u8]) -> Digest {
-    let hash: [u8; 20] = Sha1::digest(block).into();
+    let hash = hash_one(&[block]);
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     Digest(u64::from_be_bytes(first))
 }
 
-/// The hash of a message that comes in parts, one after another.
-#[derive(Clone, Default)]
-pub(crate) struct Running(Sha1);
+/// Where the messages of [`hash_ranges`] come from, and what becomes of them.
+pub(crate) trait Ranges {
+    type Error;
 
-impl Running {
-    pub(crate) fn update(&mut self, part: &[u8]) {
-        self.0.update(part);
-    }
+    /// The next message: a number for it, and which bytes it is.
+    fn next(&mut self) -> Option<(usize, Range<u64>)>;
+    /// Fills `buf` from byte `at` on.
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
+    /// The message is hashed, or could not be read.
+    fn done(&mut self, number: usize, hash: Result<[u8; 20], Self::Error>);
+}
 
-    /// `len` zero bytes.
-    pub(crate) fn update_zeros(&mut self, mut len: u64) {
-        static ZEROS: [u8; 65_536] = [0; 65_536];
-        while len > 0 {
-            let now = len.min(ZEROS.len() as u64);
-            self.0.update(&ZEROS[..now as usize]);
-            len -= now;
+/// A message on its way.
+struct Lane {
+    number: usize,
+    at: u64,
+    end: u64,
+    state: Sha1State,
+    /// Bytes of this step.
+    buf: Vec<u8>,
+}
+
+/// Reads and hashes messages side by side, as many as pay, with 1 MiB of memory in all.
+pub(crate) fn hash_ranges<R: Ranges>(ranges: &mut R) {
+    let mut lanes: Vec<Lane> = Vec::with_capacity(LANES);
+    let mut spare: Vec<Vec<u8>> = Vec::new();
+    loop {
+        while lanes.len() < LANES
+            && let Some((number, Range { start, end })) = ranges.next()
+        {
+            lanes.push(Lane {
+                number,
+                at: start,
+                end,
+                state: Sha1State::default(),
+                buf: spare.pop().unwrap_or_default(),
+            });
+        }
+        if lanes.is_empty() {
+            return;
+        }
+        let unreadable = lanes.extract_if(.., |lane| {
+            let len = (lane.end - lane.at).min(STEP as u64) as usize;
+            lane.buf.resize(len, 0);
+            match ranges.read(lane.at, &mut lane.buf) {
+                Ok(()) => false,
+                Err(error) => {
+                    ranges.done(lane.number, Err(error));
+                    true
+                }
+            }
+        });
+        spare.extend(unreadable.map(|lane| lane.buf));
+        step(&mut lanes);
+        let over = lanes.extract_if(.., |lane| lane.at == lane.end);
+        for lane in over {
+            ranges.done(lane.number, Ok(lane.state.hash()));
+            spare.push(lane.buf);
         }
     }
+}
 
-    pub(crate) fn finish(self) -> [u8; 20] {
-        self.0.finalize().into()
+/// Hashes what was read.
+fn step(lanes: &mut [Lane]) {
+    let parts: Vec<[&[u8]; 1]> = lanes.iter().map(|lane| [lane.buf.as_slice()]).collect();
+    let messages = lanes.iter().zip(&parts).map(|(lane, parts)| Sha1Message {
+        from: lane.state,
+        parts,
+        last: lane.at + lane.buf.len() as u64 == lane.end,
+    });
+    let mut states = [Sha1State::default(); LANES];
+    sha1_each(messages, |index, state| states[index] = state);
+    for (lane, state) in lanes.iter_mut().zip(states) {
+        lane.state = state;
+        lane.at += lane.buf.len() as u64;
     }
 }

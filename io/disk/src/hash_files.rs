@@ -1,7 +1,8 @@
 //! Files into piece hashes, for a new torrent.
 
+use std::collections::VecDeque;
 use std::fs;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -9,17 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use torr_hash::LANES;
 use torr_metainfo::{FILES_MAX, PATH_DEPTH_MAX};
 use torr_store::{StorageError, StorageErrorKind, StorageOp};
 
 use crate::errno::{failed, failed_at, refused};
-use crate::hash::Running;
+use crate::hash::{Ranges, hash_ranges};
 use crate::open::cancelled;
 use crate::storage::lock;
 use crate::tree::retry;
-
-/// Bytes that one read moves.
-const READ_LEN: usize = 256 * 1024;
 
 /// A regular file in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +98,7 @@ fn walked(path: &Path, components: Vec<String>, meta: &fs::Metadata) -> WalkedFi
 
 /// The SHA-1 of each piece of files that lie end to end: `files` are paths and bytes, `piece_len` bytes.
 ///
-/// Reads on `threads` threads, each with a buffer of 256 KiB. `progress` is told how many bytes are done,
+/// Reads on `threads` threads, each with 1 MiB of memory. `progress` is told how many bytes are done,
 /// from all of them, and may end it.
 ///
 /// # Errors
@@ -158,54 +157,83 @@ struct Run<'a> {
     progress: &'a (dyn Fn(u64) -> ControlFlow<()> + Sync),
 }
 
-/// The file that a thread has open.
-type Current = Option<(usize, OwnedFd)>;
+/// Files that a thread has open: pieces that go side by side are mostly in different ones, and each of
+/// them goes on into its next.
+const OPEN_MAX: usize = 2 * LANES;
 
-impl Run<'_> {
-    fn work(&self) {
-        let (mut buf, mut current) = (vec![0; READ_LEN], None);
-        while !self.stop.load(Ordering::Relaxed) {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if piece >= self.pieces {
-                return;
-            }
-            match self.hash(piece, &mut buf, &mut current) {
-                Ok(hash) => lock(&self.hashes)[piece] = hash,
-                Err(error) => {
-                    self.stop.store(true, Ordering::Relaxed);
-                    lock(&self.error).get_or_insert(error);
-                }
+/// The files that a thread has open, oldest first.
+type Current = VecDeque<(usize, OwnedFd)>;
+
+/// The pieces that one thread takes, one after another.
+struct Share<'a, 'b> {
+    run: &'a Run<'b>,
+    current: Current,
+}
+
+impl Ranges for Share<'_, '_> {
+    type Error = StorageError;
+
+    fn next(&mut self) -> Option<(usize, Range<u64>)> {
+        if self.run.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let piece = self.run.next.fetch_add(1, Ordering::Relaxed);
+        let total = self.run.starts.last().copied().unwrap_or_default();
+        let start = piece as u64 * self.run.piece_len;
+        let end = total.min(start + self.run.piece_len);
+        (piece < self.run.pieces).then_some((piece, start..end))
+    }
+
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        if self.run.stop.load(Ordering::Relaxed) {
+            return Err(cancelled());
+        }
+        self.run.fill(at, buf, &mut self.current)?;
+        let len = buf.len() as u64;
+        let done = self.run.done.fetch_add(len, Ordering::Relaxed) + len;
+        if (self.run.progress)(done).is_break() {
+            return Err(cancelled());
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, piece: usize, hash: Result<[u8; 20], StorageError>) {
+        match hash {
+            Ok(hash) => lock(&self.run.hashes)[piece] = hash,
+            Err(error) => {
+                self.run.stop.store(true, Ordering::Relaxed);
+                lock(&self.run.error).get_or_insert(error);
             }
         }
     }
+}
 
-    fn hash(
+impl Run<'_> {
+    fn work(&self) {
+        hash_ranges(&mut Share {
+            run: self,
+            current: VecDeque::new(),
+        });
+    }
+
+    /// Fills `buf` from byte `at` of all files together.
+    fn fill(
         &self,
-        piece: usize,
-        buf: &mut [u8],
+        mut at: u64,
+        mut buf: &mut [u8],
         current: &mut Current,
-    ) -> Result<[u8; 20], StorageError> {
-        let total = self.starts.last().copied().unwrap_or_default();
-        let mut at = piece as u64 * self.piece_len;
-        let end = total.min(at + self.piece_len);
-        let mut running = Running::default();
+    ) -> Result<(), StorageError> {
         // The first file that does not end before that byte.
         let mut file = self.starts[1..].partition_point(|start| *start <= at);
-        while at < end {
-            let stop = end.min(self.starts[file + 1]);
-            while at < stop {
-                let len = (stop - at).min(buf.len() as u64) as usize;
-                self.read(file, at - self.starts[file], &mut buf[..len], current)?;
-                running.update(&buf[..len]);
-                at += len as u64;
-                let done = self.done.fetch_add(len as u64, Ordering::Relaxed) + len as u64;
-                if (self.progress)(done).is_break() {
-                    return Err(cancelled());
-                }
+        while !buf.is_empty() {
+            let len = (self.starts[file + 1] - at).min(buf.len() as u64) as usize;
+            let (now, later) = buf.split_at_mut(len);
+            if len > 0 {
+                self.read(file, at - self.starts[file], now, current)?;
             }
-            file += 1;
+            (buf, at, file) = (later, at + len as u64, file + 1);
         }
-        Ok(running.finish())
+        Ok(())
     }
 
     fn read(
@@ -217,10 +245,18 @@ impl Run<'_> {
     ) -> Result<(), StorageError> {
         let (path, len) = &self.files[file];
         let show = || path.to_string_lossy().into_owned();
-        let fd = match current {
-            Some((open, fd)) if *open == file => &*fd,
-            _ => &current.insert((file, open(path, *len)?)).1,
+        let known = current.iter().position(|(open, _)| *open == file);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                if current.len() == OPEN_MAX {
+                    current.pop_front();
+                }
+                current.push_back((file, open(path, *len)?));
+                current.len() - 1
+            }
         };
+        let fd = &current[place].1;
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;

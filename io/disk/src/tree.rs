@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 use torr_base::PieceIndex;
 use torr_metainfo::Segment;
@@ -22,7 +22,7 @@ use torr_store::{StorageError, StorageErrorKind, StorageId, StorageOp};
 
 use crate::cache::{FileCache, OpenFile, PARTS};
 use crate::errno::{Sys, failed, failed_at, refused};
-use crate::hash::Running;
+use crate::hash::{Ranges, hash_ranges};
 use crate::hook::Call;
 use crate::plan::{Kind, Plan, file_of};
 use crate::root::Root;
@@ -42,6 +42,8 @@ pub(crate) enum Place {
 
 /// Bytes that one `pwritev` or `pread` of a hash run moves: larger calls were measured slower.
 const CALL_LEN: u64 = 256 * 1024;
+/// Of a piece that is about to be hashed, the kernel is told to read so much ahead.
+const READ_AHEAD: u64 = 4 << 20;
 /// Slices in one call: whole blocks, and one that began in the middle.
 const CALL_SLICES: usize = 17;
 /// The name of the parts file in the state directory.
@@ -288,22 +290,28 @@ impl Tree {
         Ok(())
     }
 
-    /// The hash of a piece from disk. `buf` is scratch memory.
-    pub(crate) fn hash_piece(
-        &self,
-        piece: PieceIndex,
-        buf: &mut Vec<u8>,
-    ) -> Result<[u8; 20], StorageError> {
-        let mut running = Running::default();
-        let Range { mut start, end } = self.plan.piece_range(piece);
-        while start < end {
-            let len = (end - start).min(CALL_LEN);
-            buf.resize(len as usize, 0);
-            self.read(start, buf)?;
-            running.update(buf);
-            start += len;
+    /// The hash of a piece from disk.
+    pub(crate) fn hash_piece(&self, piece: PieceIndex) -> Result<[u8; 20], StorageError> {
+        let mut one = OnePiece {
+            tree: self,
+            range: Some(self.plan.piece_range(piece)),
+            hash: Ok([0; 20]),
+        };
+        hash_ranges(&mut one);
+        one.hash
+    }
+
+    /// Lets the kernel begin to read a range that is wanted soon. It may do so or not.
+    pub(crate) fn expect_reads(&self, range: Range<u64>) {
+        let end = range.end.min(range.start + READ_AHEAD);
+        for segment in self.plan.segments(range.start..end) {
+            if let Some((file, offset)) = self.locate(segment)
+                && let Ok(open) = self.file(file, false)
+            {
+                let len = std::num::NonZero::new(segment.len);
+                let _ = rustix::fs::fadvise(&open.fd, offset, len, Advice::WillNeed);
+            }
         }
-        Ok(running.finish())
     }
 
     /// Whether all that a piece has on disk is holes and padding: it reads as zeros, and needs not be
@@ -353,6 +361,29 @@ pub(crate) fn next_data(fd: &impl AsFd, offset: u64) -> Sys<Option<u64>> {
 /// The offset of the first hole at or after `offset`; the end of a file counts as one.
 pub(crate) fn next_hole(fd: &impl AsFd, offset: u64) -> Sys<u64> {
     rustix::fs::seek(fd, SeekFrom::Hole(offset))
+}
+
+/// One piece to be hashed from disk.
+struct OnePiece<'a> {
+    tree: &'a Tree,
+    range: Option<Range<u64>>,
+    hash: Result<[u8; 20], StorageError>,
+}
+
+impl Ranges for OnePiece<'_> {
+    type Error = StorageError;
+
+    fn next(&mut self) -> Option<(usize, Range<u64>)> {
+        self.range.take().map(|range| (0, range))
+    }
+
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.tree.read(at, buf)
+    }
+
+    fn done(&mut self, _: usize, hash: Result<[u8; 20], StorageError>) {
+        self.hash = hash;
+    }
 }
 
 /// Again and again while a signal comes between.

@@ -57,6 +57,12 @@ impl Sha1State {
         self.0.bytes
     }
 
+    /// The hash, where the message has ended.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 20] {
+        bytes_of(self.0.words)
+    }
+
     /// For keeping it elsewhere: the five words, and the bytes taken in.
     #[must_use]
     pub fn to_parts(&self) -> ([u32; 5], u64) {
@@ -71,43 +77,40 @@ impl Sha1State {
     }
 }
 
+/// A message, or the next of it: from where it goes on, what is to be taken in, as parts in order, and
+/// whether it ends there. Where it does not, the parts are a multiple of 64 bytes in all.
+#[derive(Clone, Copy, Debug)]
+pub struct Sha1Message<'a> {
+    pub from: Sha1State,
+    pub parts: &'a [&'a [u8]],
+    pub last: bool,
+}
+
 /// The SHA-1 of each message, given as its parts in order. The parts may be of any length.
 #[must_use]
 pub fn sha1_all<'a>(messages: &[&'a [&'a [u8]]]) -> Vec<[u8; 20]> {
-    let whole = messages.iter().map(|parts| (Sha1State::default(), *parts));
+    let whole = messages.iter().map(|parts| Sha1Message {
+        from: Sha1State::default(),
+        parts,
+        last: true,
+    });
     let mut out = vec![[0; 20]; messages.len()];
-    sha1_ends(whole, |index, hash| out[index] = hash);
+    sha1_each(whole, |index, end| out[index] = end.hash());
     out
 }
 
-/// Ends each message with what is given as its parts in order, and tells the hash of each, in any order.
-pub fn sha1_ends<'a>(
-    messages: impl ExactSizeIterator<Item = (Sha1State, &'a [&'a [u8]])>,
-    mut done: impl FnMut(usize, [u8; 20]),
-) {
-    let messages = messages.map(|(start, parts)| Part {
-        start: start.0,
-        parts,
-        finish: true,
-    });
-    many::run::<_, Sha1>(Sha1::chosen(), messages, |index, end| {
-        done(index, bytes_of(end.words));
-    });
-}
-
-/// Goes on with each message by its parts, in all a multiple of 64 bytes, and tells where each is then, in
-/// any order.
+/// Takes in what is given of each message, and tells where each is then, in any order.
 ///
 /// # Panics
-/// In debug builds, where what is given is no multiple of 64 bytes.
-pub fn sha1_runs<'a>(
-    messages: impl ExactSizeIterator<Item = (Sha1State, &'a [&'a [u8]])>,
+/// In debug builds, where a message that goes on is given no multiple of 64 bytes.
+pub fn sha1_each<'a>(
+    messages: impl ExactSizeIterator<Item = Sha1Message<'a>>,
     mut done: impl FnMut(usize, Sha1State),
 ) {
-    let messages = messages.map(|(start, parts)| Part {
-        start: start.0,
-        parts,
-        finish: false,
+    let messages = messages.map(|message| Part {
+        start: message.from.0,
+        parts: message.parts,
+        finish: message.last,
     });
     many::run::<_, Sha1>(Sha1::chosen(), messages, |index, state| {
         done(index, Sha1State(state));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::kernel::{Chosen, Function, Sha1, Sha256};
 use crate::many::{Part, Running, run};
-use crate::{Sha1State, bytes_of, sha1_all, sha1_ends, sha1_runs, sha256_all};
+use crate::{Sha1Message, Sha1State, bytes_of, sha1_all, sha1_each, sha256_all};
 
 const KINDS: [&str; 5] = ["portable", "sha", "avx2", "avx512", "auto"];
 
@@ -150,14 +150,22 @@ proptest! {
         };
         let split: Vec<_> = cuts.iter().enumerate().map(|(n, cut)| split(n, *cut)).collect();
         let mut states = vec![Sha1State::default(); cuts.len()];
-        let firsts = split.iter().map(|(_, parts, _)| (Sha1State::default(), parts.as_slice()));
-        sha1_runs(firsts, |n, state| states[n] = state);
+        let firsts = split.iter().map(|(_, parts, _)| Sha1Message {
+            from: Sha1State::default(),
+            parts,
+            last: false,
+        });
+        sha1_each(firsts, |n, state| states[n] = state);
         let mut out = vec![[0; 20]; cuts.len()];
         let ends = states.iter().zip(&split).map(|(state, (.., rest))| {
             let (words, bytes) = state.to_parts();
-            (Sha1State::from_parts(words, bytes), rest.as_slice())
+            Sha1Message {
+                from: Sha1State::from_parts(words, bytes),
+                parts: rest,
+                last: true,
+            }
         });
-        sha1_ends(ends, |n, hash| out[n] = hash);
+        sha1_each(ends, |n, end| out[n] = end.hash());
         for ((whole, ..), found) in split.iter().zip(out) {
             prop_assert_eq!(found, <[u8; 20]>::from(::sha1::Sha1::digest(whole)));
         }

@@ -10,9 +10,11 @@ use crate::storage::Storage;
 
 pub(crate) fn perform(storage: &Storage, task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
     match task {
-        DiskTask::Commit { pieces } => DiskResult::Committed {
-            pieces: storage.commit(pieces),
-        },
+        // Those that hash go together, by `batch`.
+        DiskTask::Commit { .. } | DiskTask::Hash { .. } => {
+            debug_assert!(false, "{task:?} goes in a batch");
+            not_open(task)
+        }
         DiskTask::Load { range, mut buf } => DiskResult::Loaded {
             range,
             result: storage.load(range, &mut buf),
@@ -31,9 +33,10 @@ pub(crate) fn perform(storage: &Storage, task: DiskTask<BlockBuf>) -> DiskResult
 /// The answer to a job for a storage that is not open; a `Close` of one has nothing to do.
 pub(crate) fn not_open(task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
     match task {
-        DiskTask::Commit { pieces } => DiskResult::Committed {
+        DiskTask::Commit { pieces, .. } => DiskResult::Committed {
             pieces: pieces.into_iter().map(unwritten).collect(),
         },
+        DiskTask::Hash { runs } => DiskResult::Hashed { runs },
         DiskTask::Load { range, buf } => DiskResult::Loaded {
             range,
             buf,

@@ -3,15 +3,45 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use torr_store::StorageId;
+
+use crate::errno::Sys;
 
 /// A file that somebody may be using while the cache has long forgotten it.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(crate) fd: OwnedFd,
     pub(crate) writable: bool,
+    /// The same file past the page cache, once it was asked for; `None` where that cannot be.
+    direct: OnceLock<Option<OwnedFd>>,
+    /// It was opened, but does not serve.
+    no_direct: AtomicBool,
+}
+
+impl OpenFile {
+    pub(crate) fn new(fd: OwnedFd, writable: bool) -> Self {
+        Self {
+            fd,
+            writable,
+            direct: OnceLock::new(),
+            no_direct: AtomicBool::new(false),
+        }
+    }
+
+    /// The descriptor that goes past the page cache; the first time, `open` makes it.
+    pub(crate) fn direct(&self, open: impl FnOnce() -> Sys<OwnedFd>) -> Option<&OwnedFd> {
+        if self.no_direct.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.direct.get_or_init(|| open().ok()).as_ref()
+    }
+
+    pub(crate) fn give_up_direct(&self) {
+        self.no_direct.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A file of one storage. The parts file has [`PARTS`] for a number.
@@ -123,7 +153,7 @@ mod tests {
 
     fn file(writable: bool) -> OpenFile {
         let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        OpenFile { fd, writable }
+        OpenFile::new(fd, writable)
     }
 
     #[test]

@@ -9,14 +9,21 @@ use torr_store::{
 };
 
 use crate::errno::refused;
-use crate::hash::{digest, hash_all};
+use crate::hash::digest;
 use crate::storage::{Storage, Touched};
 
 impl Storage {
-    /// Hashes all pieces, writes and records those that are right. All blocks come back.
-    pub(crate) fn commit(&self, pieces: Vec<PieceCommit<BlockBuf>>) -> Vec<Committed<BlockBuf>> {
+    /// Writes and records those pieces whose hashes are right. All blocks come back. `soon`: they are
+    /// likely to be read again.
+    pub(crate) fn commit(
+        &self,
+        pieces: Vec<PieceCommit<BlockBuf>>,
+        hashes: &[[u8; 20]],
+        soon: bool,
+    ) -> Vec<Committed<BlockBuf>> {
         let held = self.hold_back();
-        let results = self.hash_and_write(&pieces, held);
+        let direct = self.tree.io().is_direct(soon);
+        let results = self.write_right(&pieces, hashes, held, direct);
         let answer = |(commit, result): (PieceCommit<BlockBuf>, Result<(), CommitError>)| {
             let wanted = commit.digests || result == Err(CommitError::HashMismatch);
             let digests = if wanted {
@@ -37,10 +44,12 @@ impl Storage {
         pieces.into_iter().zip(results).map(answer).collect()
     }
 
-    fn hash_and_write(
+    fn write_right(
         &self,
         pieces: &[PieceCommit<BlockBuf>],
+        hashes: &[[u8; 20]],
         held: Result<(), StorageError>,
+        direct: bool,
     ) -> Vec<Result<(), CommitError>> {
         if let Err(error) = held {
             let all = pieces.iter();
@@ -48,20 +57,16 @@ impl Storage {
                 .map(|_| Err(CommitError::Storage(error.clone())))
                 .collect();
         }
-        let slices: Vec<Vec<&[u8]>> = pieces
-            .iter()
-            .map(|commit| self.slices(commit.piece, &commit.blocks))
-            .collect();
-        let hashes = hash_all(&slices);
         let (mut records, mut touched) = (Vec::new(), Touched::default());
         let mut results = Vec::with_capacity(pieces.len());
-        for ((commit, slices), hash) in pieces.iter().zip(&slices).zip(hashes) {
+        for (commit, hash) in pieces.iter().zip(hashes) {
             let piece = commit.piece;
-            let result = if hash != self.tree.plan.hash(piece) {
+            let result = if *hash != self.tree.plan.hash(piece) {
                 Err(CommitError::HashMismatch)
             } else {
                 let range = self.tree.plan.piece_range(piece);
-                let written = self.write(range.clone(), slices, &mut touched);
+                let slices = self.slices(piece, &commit.blocks);
+                let written = self.write(range.clone(), &slices, &mut touched, direct);
                 written.map_err(CommitError::Storage).inspect(|()| {
                     touched.bytes += range.end - range.start;
                     add_piece(&mut records, piece);
@@ -84,15 +89,16 @@ impl Storage {
         range: Range<u64>,
         slices: &[&[u8]],
         touched: &mut Touched,
+        direct: bool,
     ) -> Result<(), StorageError> {
         self.make_files(range.clone())?;
         touched.files.extend(self.tree.touched(range.clone()));
-        self.tree.write(range.start, slices)
+        self.tree.write(range.start, slices, direct)
     }
 
     /// The bytes of a piece in its blocks. A piece without all of its blocks is the caller's mistake: its
     /// hash will not agree.
-    fn slices<'a>(&self, piece: PieceIndex, blocks: &'a [BlockBuf]) -> Vec<&'a [u8]> {
+    pub(crate) fn slices<'a>(&self, piece: PieceIndex, blocks: &'a [BlockBuf]) -> Vec<&'a [u8]> {
         let geometry = self.tree.plan.geometry();
         let sound = geometry.piece(piece.get()).is_some();
         debug_assert!(sound && blocks.len() == geometry.block_count(piece) as usize);
@@ -139,7 +145,7 @@ impl Storage {
                 .map(|spill| &spill.buf.as_ref()[..spill.block.len as usize])
                 .collect();
             let len: usize = slices.iter().map(|slice| slice.len()).sum();
-            self.write(start..start + len as u64, &slices, &mut touched)?;
+            self.write(start..start + len as u64, &slices, &mut touched, false)?;
             run.iter().for_each(|spill| add_block(&mut records, spill));
         }
         self.record(&records, touched)

@@ -2,18 +2,12 @@
 
 use std::ops::Range;
 
-use torr_hash::{LANES, Sha1Message, Sha1State, sha1_all, sha1_each};
+use torr_hash::{LANES, Sha1Message, Sha1State, sha1_each};
 use torr_store::Digest;
 
 /// Bytes of each piece that are read before all of them are hashed a step further: sixteen of them stay
 /// in a core's own cache.
 const STEP: usize = 64 * 1024;
-
-/// The hashes of several messages, each given as its parts in order.
-pub(crate) fn hash_all(messages: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
-    let messages: Vec<&[&[u8]]> = messages.iter().map(Vec::as_slice).collect();
-    sha1_all(&messages)
-}
 
 /// The hash of one message.
 pub(crate) fn hash_one(parts: &[&[u8]]) -> [u8; 20] {

@@ -13,10 +13,12 @@
 //! Deliberately absent: what to download, cache budgets, when to spill. Those are decided in `logic/`.
 
 mod answer;
+mod batch;
 mod cache;
 mod check;
 mod check_files;
 mod commit;
+mod direct;
 mod errno;
 mod hash;
 mod hash_files;
@@ -37,4 +39,4 @@ pub use check_files::{CheckReport, FileReport, FileState, check};
 pub use hash_files::{Walked, WalkedFile, hash_files, walk};
 pub use hook::{Call, Hook};
 pub use pool::Disk;
-pub use spec::{DiskConfig, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};
+pub use spec::{DiskConfig, IoMode, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};

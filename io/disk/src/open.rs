@@ -102,7 +102,8 @@ fn try_open(
     let identity =
         identity.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
     let log = LogFile::new(image.clone(), &state, identity);
-    let tree = Tree::new(id, plan, root, Some(state), Arc::clone(cache));
+    let mut tree = Tree::new(id, plan, root, Some(state), Arc::clone(cache));
+    tree.set_io(config.io);
 
     let mut found = survey(&tree, &image, damage, spec, spec.recheck || moved)?;
     warnings.append(&mut found.warnings);

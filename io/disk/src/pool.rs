@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use torr_store::{BlockBuf, DiskDone, DiskJob, DiskTask, JobId, StorageError, StorageId};
 
 use crate::answer::{not_open, perform};
+use crate::batch::{self, Hashing};
 use crate::cache::FileCache;
 use crate::open::{OpenRequest, Stop, open};
 use crate::spec::{DiskConfig, OpenProgress, Opened, StorageSpec};
@@ -74,9 +75,35 @@ struct Lane {
     stop_opening: Option<Stop>,
 }
 
+impl Lane {
+    /// What comes next; with one job that hashes come those right after it that hash too, as many as there
+    /// are lanes for.
+    fn take(&mut self) -> Option<Work> {
+        let (job, task) = match self.pending.pop_front()? {
+            Work::Task(job, task) => (job, task),
+            other @ (Work::Open(_) | Work::Batch(_) | Work::Mark) => return Some(other),
+        };
+        let mut jobs = match Hashing::new(job, task) {
+            Ok(first) => vec![first],
+            Err(task) => return Some(Work::Task(job, task)),
+        };
+        while batch::has_room(&jobs) {
+            let hashes =
+                |work: &mut Work| matches!(work, Work::Task(_, task) if Hashing::is_of(task));
+            let Some(Work::Task(job, task)) = self.pending.pop_front_if(hashes) else {
+                break;
+            };
+            jobs.extend(Hashing::new(job, task));
+        }
+        Some(Work::Batch(jobs))
+    }
+}
+
 enum Work {
     Open(Box<OpenRequest>),
     Task(JobId, DiskTask<BlockBuf>),
+    /// Jobs that hash, which came one after another.
+    Batch(Vec<Hashing>),
     /// Group commit, because its time has come.
     Mark,
 }
@@ -88,9 +115,12 @@ impl Work {
             Self::Open(_) => true,
             Self::Task(_, task) => match task {
                 DiskTask::Verify { .. } | DiskTask::Sync | DiskTask::Close => true,
-                DiskTask::Commit { .. } | DiskTask::Load { .. } | DiskTask::Spill { .. } => false,
+                DiskTask::Commit { .. }
+                | DiskTask::Hash { .. }
+                | DiskTask::Load { .. }
+                | DiskTask::Spill { .. } => false,
             },
-            Self::Mark => false,
+            Self::Batch(_) | Self::Mark => false,
         }
     }
 
@@ -201,6 +231,7 @@ impl Shared {
     }
 
     fn push(&self, id: StorageId, work: Work, stop: Option<Stop>) {
+        let alone = matches!(work, Work::Task(_, DiskTask::Hash { .. }));
         let mut queues = self.lock();
         let lane = queues.lanes.entry(id).or_default();
         lane.pending.push_back(work);
@@ -209,7 +240,9 @@ impl Shared {
         }
         queues.make_ready(id);
         drop(queues);
-        self.wake.notify_one();
+        if !alone {
+            self.wake.notify_one();
+        }
     }
 
     fn work(&self) {
@@ -256,6 +289,24 @@ impl Shared {
                 let _ = storage.map(|storage| storage.mark());
                 Ended::Marked(due(storage))
             }
+            Work::Batch(jobs) => {
+                let mut answer = |job, result| {
+                    (self.sink)(DiskDone {
+                        storage: id,
+                        job,
+                        result,
+                    });
+                };
+                match storage {
+                    Some(storage) => batch::perform(storage, jobs, &mut answer),
+                    None => {
+                        for (job, task) in jobs.into_iter().map(Hashing::into_task) {
+                            answer(job, not_open(task));
+                        }
+                    }
+                }
+                Ended::Task(due(storage))
+            }
             Work::Task(job, task) => {
                 let closing = matches!(task, DiskTask::Close);
                 let loading = matches!(task, DiskTask::Load { .. });
@@ -284,7 +335,8 @@ impl Shared {
             for work in lane.pending {
                 match work {
                     Work::Open(request) => (request.done)(Err(crate::open::cancelled())),
-                    Work::Mark => {}
+                    // Made when it is started, never before.
+                    Work::Mark | Work::Batch(_) => {}
                     Work::Task(job, task) => (self.sink)(DiskDone {
                         storage: id,
                         job,
@@ -345,6 +397,10 @@ impl Queues {
             let Some(work) = lane.pending.front() else {
                 continue;
             };
+            // Its commit is about to follow, and both are cheaper together.
+            if lane.pending.len() == 1 && matches!(work, Work::Task(_, DiskTask::Hash { .. })) {
+                continue;
+            }
             // Not startable now: whoever ends a job of this storage makes it ready again.
             let full = lane.running >= workers - 1;
             if lane.alone || full || (work.is_barrier() && lane.running > 0) {
@@ -362,7 +418,7 @@ impl Queues {
 
     fn start(&mut self, id: StorageId) -> Option<Next> {
         let lane = self.lanes.get_mut(&id)?;
-        let work = lane.pending.pop_front()?;
+        let work = lane.take()?;
         lane.running += 1;
         lane.alone = work.is_alone();
         if matches!(work, Work::Open(_)) {

@@ -103,6 +103,16 @@ impl Root {
         }
     }
 
+    /// Opens a regular file that exists for writing past the page cache.
+    pub(crate) fn open_direct(&self, name: &str) -> Sys<OwnedFd> {
+        self.hook.ask(Call::Open, name)?;
+        self.walk(
+            name,
+            OFlags::WRONLY | DIRECT | OFlags::NONBLOCK,
+            Mode::empty(),
+        )
+    }
+
     /// Makes a file that must not exist, and the folders on the way to it. The folders made are added
     /// to `made_in`: those whose entries have changed, the file's own among them.
     pub(crate) fn create_file(
@@ -257,6 +267,11 @@ fn sync_parents(path: &Path, there: Option<&Path>, hook: &Hook) -> Result<(), St
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
+const DIRECT: OFlags = OFlags::DIRECT;
+/// Other systems have other ways, which are not used yet: nobody opens for it there.
+#[cfg(not(target_os = "linux"))]
+const DIRECT: OFlags = OFlags::empty();
 #[cfg(target_os = "linux")]
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]

@@ -9,6 +9,28 @@ use torr_metainfo::Info;
 
 use crate::hook::Hook;
 
+/// How whole pieces are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoMode {
+    /// Past the page cache, but for what is likely to be read again soon.
+    #[default]
+    Auto,
+    /// Past the page cache, wherever that can be.
+    Direct,
+    /// Through the page cache.
+    Buffered,
+}
+
+impl IoMode {
+    pub(crate) fn is_direct(self, soon: bool) -> bool {
+        match self {
+            Self::Auto => !soon,
+            Self::Direct => true,
+            Self::Buffered => false,
+        }
+    }
+}
+
 /// How a [`crate::Disk`] works.
 #[derive(Clone, Debug)]
 pub struct DiskConfig {
@@ -23,6 +45,7 @@ pub struct DiskConfig {
     /// Commits wait for the disk rather than let more than this many bytes go unmarked, in all storages
     /// together (G3, G4: 64 MiB).
     pub unmarked_bytes_max: u64,
+    pub io: IoMode,
     /// Sees, and may fail, every system call. For tests.
     pub hook: Hook,
 }
@@ -35,6 +58,7 @@ impl Default for DiskConfig {
             mark_after: Duration::from_secs(3),
             mark_bytes: 32 << 20,
             unmarked_bytes_max: 64 << 20,
+            io: IoMode::default(),
             hook: Hook::default(),
         }
     }

@@ -26,6 +26,7 @@ use crate::hash::{Ranges, hash_ranges};
 use crate::hook::Call;
 use crate::plan::{Kind, Plan, file_of};
 use crate::root::Root;
+use crate::spec::IoMode;
 
 /// Where the bytes of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub(crate) struct Tree {
     /// The state directory; `None` where only reading what is there is meant.
     pub(crate) state: Option<Root>,
     cache: Arc<FileCache>,
+    io: IoMode,
     /// One for each file: its place, and whether we may write it although it has other hard links.
     flags: Vec<AtomicU8>,
 }
@@ -86,8 +88,18 @@ impl Tree {
             root,
             state,
             cache,
+            io: IoMode::Buffered,
             flags,
         }
+    }
+
+    /// How whole pieces are written.
+    pub(crate) fn set_io(&mut self, io: IoMode) {
+        self.io = io;
+    }
+
+    pub(crate) fn io(&self) -> IoMode {
+        self.io
     }
 
     pub(crate) fn place(&self, file: u32) -> Place {
@@ -137,17 +149,12 @@ impl Tree {
         if write && file != PARTS && !self.ours(file) {
             self.refuse_links(file, &fd)?;
         }
-        let open = OpenFile {
-            fd,
-            writable: write,
-        };
-        Ok(self.cache.put((self.id, file), open))
+        Ok(self.cache.put((self.id, file), OpenFile::new(fd, write)))
     }
 
     /// Keeps a file that was just made.
     pub(crate) fn keep(&self, file: u32, fd: std::os::fd::OwnedFd) -> Arc<OpenFile> {
-        let open = OpenFile { fd, writable: true };
-        self.cache.put((self.id, file), open)
+        self.cache.put((self.id, file), OpenFile::new(fd, true))
     }
 
     pub(crate) fn close_files(&self) {
@@ -197,9 +204,15 @@ impl Tree {
         }
     }
 
-    /// Writes `parts`, one after another, at byte `start` of the torrent. No file of that range may be
-    /// pending. What was touched is told by [`Self::touched`].
-    pub(crate) fn write(&self, start: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
+    /// Writes `parts`, one after another, at byte `start` of the torrent; past the page cache where that
+    /// is wished and can be. No file of that range may be pending. What was touched is told by
+    /// [`Self::touched`].
+    pub(crate) fn write(
+        &self,
+        start: u64,
+        parts: &[&[u8]],
+        direct: bool,
+    ) -> Result<(), StorageError> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut source = Source {
             parts,
@@ -211,7 +224,7 @@ impl Tree {
                 None => source.skip(segment.len),
                 Some((file, offset)) => {
                     debug_assert_ne!(self.place(file_of(segment)), Place::Pending);
-                    self.write_file(file, offset, segment.len, &mut source)?;
+                    self.write_file(file, offset, segment.len, &mut source, direct)?;
                 }
             }
         }
@@ -224,9 +237,14 @@ impl Tree {
         offset: u64,
         len: u64,
         source: &mut Source<'_>,
+        direct: bool,
     ) -> Result<(), StorageError> {
         let open = self.file(file, true)?;
-        let mut done = 0;
+        let mut done = if direct {
+            self.write_direct(file, &open, offset, len, source)?
+        } else {
+            0
+        };
         while done < len {
             let mut slices = [IoSlice::new(&[]); CALL_SLICES];
             let used = source.gather(&mut slices, (len - done).min(CALL_LEN));
@@ -397,7 +415,7 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> Sys<T>) -> Sys<T> {
 }
 
 /// Where in a list of slices we are.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     parts: &'a [&'a [u8]],
     part: usize,
     /// Bytes of that part which are done.
@@ -406,7 +424,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// The next `len` bytes, or as many as there are slices for; tells how many slices.
-    fn gather(&self, slices: &mut [IoSlice<'a>; CALL_SLICES], len: u64) -> usize {
+    pub(crate) fn gather(&self, slices: &mut [IoSlice<'a>], len: u64) -> usize {
         let (mut left, mut at, mut used) = (len as usize, self.at, 0);
         for (slice, part) in slices.iter_mut().zip(&self.parts[self.part..]) {
             let bytes = &part[at..part.len().min(at + left)];
@@ -421,7 +439,7 @@ impl<'a> Source<'a> {
         used
     }
 
-    fn skip(&mut self, len: u64) {
+    pub(crate) fn skip(&mut self, len: u64) {
         let mut left = len as usize;
         while left > 0 {
             let rest = self.parts[self.part].len() - self.at;

@@ -114,10 +114,11 @@ fn the_barrier_comes_after_everything_before_it() {
         for piece in 0..8 {
             let pieces = vec![torr_store::PieceCommit {
                 piece: torr_base::PieceIndex::new(piece),
+                hashed: torr_store::HashState::default(),
                 blocks: rig.blocks(sample.piece(piece)),
                 digests: false,
             }];
-            rig.submit(DiskTask::Commit { pieces });
+            rig.submit(DiskTask::Commit { pieces, soon: true });
         }
         let last = rig.submit(barrier);
         for n in 0..9 {

@@ -274,10 +274,11 @@ fn one_hanging_torrent_does_not_stop_another() {
         for piece in 0..10 {
             let pieces = vec![torr_store::PieceCommit {
                 piece: torr_base::PieceIndex::new(piece),
+                hashed: torr_store::HashState::default(),
                 blocks: rig.blocks(slow.piece(piece)),
                 digests: false,
             }];
-            rig.submit(DiskTask::Commit { pieces });
+            rig.submit(DiskTask::Commit { pieces, soon: true });
         }
         rig.open(spec(&quick, &dir)).unwrap();
         rig.commit(&quick, &quick.all()).unwrap();

@@ -48,10 +48,11 @@ fn commit_all(rig: &Rig, sample: &Sample) {
         while next < count && (next - answered) < JOBS as u32 {
             let pieces = vec![PieceCommit {
                 piece: PieceIndex::new(next),
+                hashed: torr_store::HashState::default(),
                 blocks: rig.blocks(sample.piece(next)),
                 digests: false,
             }];
-            rig.submit(DiskTask::Commit { pieces });
+            rig.submit(DiskTask::Commit { pieces, soon: true });
             next += 1;
         }
         let DiskResult::Committed { pieces } = rig.answer().result else {

@@ -99,8 +99,12 @@ impl Lanes for Eight {
         unsafe {
             let [first, second] = [half(data, at), half(data, at + 32)];
             let mut words = [Self(_mm256_setzero_si256()); 16];
-            for (word, row) in words.iter_mut().zip(first.into_iter().chain(second)) {
-                word.0 = row;
+            // Not by iterators: what they call would not be built for these registers.
+            let mut n = 0;
+            while n < 8 {
+                words[n].0 = first[n];
+                words[n + 8].0 = second[n];
+                n += 1;
             }
             words
         }
@@ -119,20 +123,13 @@ unsafe fn half(data: &Pointers, at: usize) -> [__m256i; 8] {
             3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10,
             9, 8, 15, 14, 13, 12,
         );
-        let row = |lane: usize| {
+        let mut r = [_mm256_setzero_si256(); 8];
+        let mut lane = 0;
+        while lane < 8 {
             let bytes = _mm256_loadu_si256(data[lane].add(at).cast());
-            _mm256_shuffle_epi8(bytes, swap)
-        };
-        let r: [__m256i; 8] = [
-            row(0),
-            row(1),
-            row(2),
-            row(3),
-            row(4),
-            row(5),
-            row(6),
-            row(7),
-        ];
+            r[lane] = _mm256_shuffle_epi8(bytes, swap);
+            lane += 1;
+        }
         // Pairs of rows by words, pairs of pairs by two words, then the halves of the registers.
         let (a0, a1) = (
             _mm256_unpacklo_epi32(r[0], r[1]),

@@ -100,11 +100,21 @@ impl Lanes for Sixteen {
                 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12,
             ));
             let mut r = [_mm512_setzero_si512(); 16];
-            for (row, pointer) in r.iter_mut().zip(data) {
-                let bytes = _mm512_loadu_si512(pointer.add(at).cast());
-                *row = _mm512_shuffle_epi8(bytes, swap);
+            let mut lane = 0;
+            while lane < 16 {
+                let bytes = _mm512_loadu_si512(data[lane].add(at).cast());
+                r[lane] = _mm512_shuffle_epi8(bytes, swap);
+                lane += 1;
             }
-            turn(r).map(Self)
+            // Not `map`: what it calls would not be built for these registers.
+            let turned = turn(r);
+            let mut words = [Self(_mm512_setzero_si512()); 16];
+            let mut n = 0;
+            while n < 16 {
+                words[n].0 = turned[n];
+                n += 1;
+            }
+            words
         }
     }
 }

@@ -67,10 +67,13 @@ pub(crate) unsafe fn compress<V: Lanes>(state: &mut Words<WORDS>, data: &Pointer
             twenty!(majority, K[2], 40_usize);
             twenty!(parity, K[3], 60_usize);
 
-            let after = [a, b, c, d, e];
-            for (h, after) in h.iter_mut().zip(after) {
-                *h = h.add(after);
-            }
+            h = [
+                h[0].add(a),
+                h[1].add(b),
+                h[2].add(c),
+                h[3].add(d),
+                h[4].add(e),
+            ];
         }
         for (word, h) in state.iter_mut().zip(h) {
             h.store(word);

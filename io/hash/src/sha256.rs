@@ -77,10 +77,16 @@ pub(crate) unsafe fn compress<V: Lanes>(state: &mut Words<WORDS>, data: &Pointer
             eight!(48_usize);
             eight!(56_usize);
 
-            let after = [a, b, c, d, e, f, g, h];
-            for (h, after) in all.iter_mut().zip(after) {
-                *h = h.add(after);
-            }
+            all = [
+                all[0].add(a),
+                all[1].add(b),
+                all[2].add(c),
+                all[3].add(d),
+                all[4].add(e),
+                all[5].add(f),
+                all[6].add(g),
+                all[7].add(h),
+            ];
         }
         for (word, h) in state.iter_mut().zip(all) {
             h.store(word);

@@ -146,7 +146,8 @@ impl Side {
 
 fn agree(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
     let result = match job.task {
-        DiskTask::Commit { pieces } => {
+        DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+        DiskTask::Commit { pieces, .. } => {
             let pieces = pieces.into_iter().map(|commit| Committed {
                 piece: commit.piece,
                 blocks: commit.blocks,

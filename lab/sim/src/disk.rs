@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
-use torr_base::{Bitfield, Instant, PieceIndex, RawBlock};
+use torr_base::{BLOCK_LEN, Bitfield, Instant, PieceIndex, RawBlock};
 use torr_store::{
-    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, PieceCommit, StorageError,
-    StorageErrorKind, StorageOp,
+    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, HashRun, PieceCommit,
+    StorageError, StorageErrorKind, StorageOp,
 };
 
 use crate::fidelity::{Fidelity, Stored, is_right};
@@ -130,6 +130,7 @@ impl<F: Fidelity> Disk<F> {
             DiskResult::Committed { pieces } => pieces,
             DiskResult::Verified(piece) => std::slice::from_ref(piece),
             DiskResult::Loaded { .. }
+            | DiskResult::Hashed { .. }
             | DiskResult::Spilled { .. }
             | DiskResult::Synced(_)
             | DiskResult::Closed(_) => &[],
@@ -139,6 +140,7 @@ impl<F: Fidelity> Disk<F> {
         }
         self.open_blocks -= match &done.result {
             DiskResult::Committed { pieces } => pieces.iter().map(|p| p.blocks.len()).sum(),
+            DiskResult::Hashed { runs } => runs.iter().map(|run| run.blocks.len()).sum(),
             DiskResult::Loaded { .. } => 1,
             DiskResult::Spilled { blocks, .. } => blocks.len(),
             DiskResult::Verified(_) | DiskResult::Synced(_) | DiskResult::Closed(_) => 0,
@@ -149,11 +151,15 @@ impl<F: Fidelity> Disk<F> {
     fn weigh(&self, task: &DiskTask<F::Block>) -> (usize, u64, bool) {
         let piece_len = |piece| u64::from(self.torrent.geometry.piece_len(piece));
         match task {
-            DiskTask::Commit { pieces } => (
+            DiskTask::Commit { pieces, .. } => (
                 pieces.iter().map(|p| p.blocks.len()).sum(),
                 pieces.iter().map(|p| piece_len(p.piece)).sum(),
                 false,
             ),
+            DiskTask::Hash { runs } => {
+                let blocks = runs.iter().map(|run| run.blocks.len()).sum();
+                (blocks, blocks as u64 * u64::from(BLOCK_LEN) / 8, false)
+            }
             DiskTask::Load { range, .. } => (1, u64::from(range.len), false),
             DiskTask::Spill { blocks } => {
                 let bytes = blocks.iter().map(|b| u64::from(b.block.len)).sum();
@@ -166,7 +172,13 @@ impl<F: Fidelity> Disk<F> {
 
     fn answer(&mut self, task: DiskTask<F::Block>, fails: bool) -> DiskResult<F::Block> {
         match task {
-            DiskTask::Commit { pieces } => DiskResult::Committed {
+            DiskTask::Hash { mut runs } => {
+                for run in &mut runs {
+                    self.hash(run);
+                }
+                DiskResult::Hashed { runs }
+            }
+            DiskTask::Commit { pieces, .. } => DiskResult::Committed {
                 pieces: pieces
                     .into_iter()
                     .map(|piece| self.commit(piece, fails))
@@ -208,12 +220,33 @@ impl<F: Fidelity> Disk<F> {
         }
     }
 
+    /// Goes on with the hash of a piece, of which only the number of blocks is kept: what they are is
+    /// looked at when the piece is whole.
+    fn hash(&self, run: &mut HashRun<F::Block>) {
+        assert_eq!(
+            run.first, run.hashed.blocks,
+            "a run begins where the last ended"
+        );
+        let count = self.torrent.geometry.block_count(run.piece);
+        run.hashed.blocks += run.blocks.len() as u32;
+        run.hashed.words = [run.piece.get(), run.hashed.blocks, 0, 0, 0];
+        assert!(
+            run.hashed.blocks < count,
+            "the last block is for the commit"
+        );
+    }
+
     fn commit(&mut self, commit: PieceCommit<F::Block>, fails: bool) -> Committed<F::Block> {
         let PieceCommit {
             piece,
             blocks,
+            hashed,
             digests,
         } = commit;
+        assert!(
+            hashed.blocks == 0 || hashed.words[..2] == [piece.get(), hashed.blocks],
+            "{piece:?} goes on from another hash"
+        );
         assert!(!self.have.get(piece), "{piece:?} is committed twice");
         let due: Vec<RawBlock> = self.torrent.blocks(piece).collect();
         assert_eq!(due.len(), blocks.len(), "{piece:?} is committed in part");

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     /// Seeds that once failed, and what they showed.
-    const REGRESSIONS: [(u64, &str); 12] = [
+    const REGRESSIONS: [(u64, &str); 13] = [
         (1, "a peer that rejects everything held the last blocks"),
         (41, "the same"),
         (
@@ -205,6 +205,10 @@ mod tests {
         (81, "a snubbed peer was asked twice for the same blocks"),
         (100, "the same"),
         (102, "mute peers held the last blocks"),
+        (
+            113,
+            "a mute peer got a suspect piece for itself again and again",
+        ),
         (146, "readers without a buffer slept for ever"),
         (164, "so did uploads"),
         (565, "a dead peer held the only open pieces"),

@@ -25,7 +25,8 @@ struct Memory {
 impl Memory {
     fn serve(&mut self, job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
         let result = match job.task {
-            DiskTask::Commit { pieces } => DiskResult::Committed {
+            DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+            DiskTask::Commit { pieces, .. } => DiskResult::Committed {
                 pieces: pieces
                     .into_iter()
                     .map(|commit| self.commit(commit.piece, commit.blocks))

@@ -17,11 +17,12 @@ pub trait BufSource<B> {
     fn total(&self) -> usize;
 }
 
-/// The alignment that direct I/O asks for.
-#[repr(C, align(4096))]
+/// The alignment that direct I/O asks for, mostly. With 4096 an allocator would put a page of its own
+/// between any two.
+#[repr(C, align(512))]
 struct Page([u8; BLOCK_LEN as usize]);
 
-/// 16 KiB of owned memory, aligned to 4096 bytes. It moves; it is never copied.
+/// 16 KiB of owned memory, aligned to 512 bytes. It moves; it is never copied.
 pub struct BlockBuf(Box<Page>);
 
 impl BlockBuf {
@@ -108,7 +109,7 @@ mod tests {
         assert!(
             taken
                 .iter()
-                .all(|buf| buf.as_ref().as_ptr().addr() % 4096 == 0)
+                .all(|buf| buf.as_ref().as_ptr().addr() % 512 == 0)
         );
         for buf in taken {
             pool.put(buf);

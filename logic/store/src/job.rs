@@ -17,14 +17,37 @@ pub struct JobId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest(pub u64);
 
+/// How far the hash of a piece has come. Only the disk makes and reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HashState {
+    /// Blocks taken in, from the piece's first on; all of 16 KiB.
+    pub blocks: u32,
+    /// The hash's inner words after them; of no meaning where there are none.
+    pub words: [u32; 5],
+}
+
 /// A piece whose blocks are all in memory.
 #[derive(Debug)]
 pub struct PieceCommit<B> {
     pub piece: PieceIndex,
     /// All blocks of the piece, in order.
     pub blocks: Vec<B>,
+    /// How many of them were hashed before.
+    pub hashed: HashState,
     /// Whether the answer shall hold the digests although the hash agrees: an earlier attempt failed.
     pub digests: bool,
+}
+
+/// The next blocks of an unfinished piece, to be hashed while others are.
+#[derive(Debug)]
+pub struct HashRun<B> {
+    pub piece: PieceIndex,
+    /// Before them; in the answer, after them.
+    pub hashed: HashState,
+    /// Index of the first of them: the first that is not hashed.
+    pub first: u32,
+    /// In order; all of 16 KiB.
+    pub blocks: Vec<B>,
 }
 
 /// A block to be written before its piece is verified.
@@ -46,7 +69,14 @@ pub struct DiskJob<B> {
 #[derive(Debug)]
 pub enum DiskTask<B> {
     /// Hash each piece from memory; write and record those that are right; give all buffers back.
-    Commit { pieces: Vec<PieceCommit<B>> },
+    Commit {
+        pieces: Vec<PieceCommit<B>>,
+        /// Somebody is likely to ask for them soon: they are better kept where reading is cheap.
+        soon: bool,
+    },
+    /// Hash what has come of unfinished pieces, and give it back. It costs little beside the pieces that
+    /// are hashed to their end at the same time, so it is to be handed over just before their `Commit`.
+    Hash { runs: Vec<HashRun<B>> },
     /// Read `range` (at most 16 KiB, inside its piece) of a piece that was committed into the start of
     /// `buf`.
     Load { range: RawBlock, buf: B },
@@ -91,6 +121,10 @@ pub struct DiskDone<B> {
 pub enum DiskResult<B> {
     Committed {
         pieces: Vec<Committed<B>>,
+    },
+    /// As they came, with how far their hashes are now.
+    Hashed {
+        runs: Vec<HashRun<B>>,
     },
     Loaded {
         range: RawBlock,

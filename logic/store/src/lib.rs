@@ -16,8 +16,8 @@ mod log;
 pub use block::{BlockBuf, BlockPool, BufSource};
 pub use error::{StorageError, StorageErrorKind, StorageOp};
 pub use job::{
-    CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask, JobId, PieceCommit,
-    SpillBlock, StorageId,
+    CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask, HashRun, HashState,
+    JobId, PieceCommit, SpillBlock, StorageId,
 };
 pub use log::{
     BITS, Bits, Damage, FRAME_LEN, FileStamp, LogError, LogHeader, LogImage, NAME_PART_LEN,

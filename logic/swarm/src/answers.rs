@@ -24,6 +24,14 @@ impl<B> Swarm<B> {
                 }
                 out.push(Action::BufsFree);
             }
+            DiskResult::Hashed { runs } => {
+                for run in runs {
+                    for buf in self.run_hashed(now, run, out) {
+                        bufs.put(buf);
+                    }
+                }
+                out.push(Action::BufsFree);
+            }
             DiskResult::Verified(piece) => self.committed(now, piece, bufs, out),
             DiskResult::Loaded { range, buf, result } => {
                 let Some(Job::Load { peer }) = job else {
@@ -230,6 +238,7 @@ impl<B> Swarm<B> {
                 out.push(Action::Tell(Notice::Failed(error)));
                 self.part_all(now, bufs, out);
                 // Other torrents need the memory.
+                self.closing.clear();
                 let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
                 self.assembly
                     .drain()

@@ -11,6 +11,8 @@ use torr_wire::Message;
 
 use crate::action::{Outbox, PeerKey};
 use crate::assembly::{OpenPiece, Stage};
+use crate::peer::Peer;
+use crate::peer::turns::WIDTH_MAX;
 use crate::picker::Order;
 use crate::swarm::Swarm;
 
@@ -27,6 +29,14 @@ const LINE_FULL_SECS: u64 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Blocks that one peer is asked for while others owe them.
 const ENDGAME_DEPTH: usize = 16;
+/// A peer that brings so many bytes a second is asked for several pieces at a time …
+const TURNS_RATE_MIN: u64 = 32_000_000;
+/// … as many as it brings in this time …
+const TURNS_MILLIS: u64 = 250;
+/// … if they have more blocks than this: smaller ones are hashed side by side when they are whole.
+const TURNS_BLOCKS_MIN: u32 = 16;
+/// Open pieces of fast peers, as a multiple of what would fit if all of them were full: most are on the way.
+const FAST_FACTOR: usize = 6;
 /// How many of the rarest pieces are looked at for one that a single peer has.
 const RAREST: usize = 16;
 /// Complete pieces before rarity decides instead of chance.
@@ -63,29 +73,63 @@ impl<B> Swarm<B> {
     }
 
     fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        let peer = self.peers.get_mut(key)?;
-        if let Some(piece) = peer.current {
+        loop {
+            let peer = self.peers.get_mut(key)?;
+            let Some(piece) = peer.turns.going_on().or_else(|| self.next_turn(now, key)) else {
+                return self.owed_block(now, key);
+            };
+            let peer = self.peers.get_mut(key)?;
             if peer.may_ask(piece)
                 && let Some(block) = self.assembly.ask_missing(piece, now)
             {
                 return Some(block);
             }
-            peer.current = None;
+            peer.turns.remove(piece);
         }
+    }
+
+    /// Whose turn it is at that peer, after one more piece was taken if there should be one.
+    fn next_turn(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
+        let width = self.width(now, key)?;
+        if self.peers.get(key)?.turns.len() < width
+            && let Some(piece) = self.take_piece(now, key, width > 1)
+        {
+            self.peers.get_mut(key)?.turns.push(piece);
+        }
+        let Self {
+            peers, assembly, ..
+        } = self;
+        let turns = &mut peers.get_mut(key)?.turns;
+        turns.next(width, |piece| assembly.asked_share(piece))
+    }
+
+    /// How many pieces the peer is asked for at a time: one, or as many as it brings in a moment where it
+    /// is so fast that hashing them costs more than all else.
+    fn width(&self, now: Instant, key: PeerKey) -> Option<usize> {
+        let rate = self.peers.get(key)?.down.at_best(now);
+        let small = self.geometry.block_count_max() <= TURNS_BLOCKS_MIN;
+        if rate < TURNS_RATE_MIN || small || self.config.sequential {
+            return Some(1);
+        }
+        let piece_len = u64::from(self.geometry.piece_len_max());
+        let in_time = rate * TURNS_MILLIS / 1_000 / piece_len;
+        let share = self.open_pieces_max() * 3 / 2 / self.senders.max(1) as usize;
+        Some((in_time as usize).min(share).clamp(1, WIDTH_MAX))
+    }
+
+    /// One more piece to ask the peer for.
+    fn take_piece(&mut self, now: Instant, key: PeerKey, fast: bool) -> Option<PieceIndex> {
         let piece = if self.is_only_source(key) {
             // Others can finish what is begun; nobody else can begin this.
-            self.open_piece(now, key).or_else(|| self.join(key, false))
+            let open = self.open_piece(now, key, fast);
+            open.or_else(|| self.join(key, false))
         } else {
-            self.join(key, false).or_else(|| self.open_piece(now, key))
+            let joined = self.join(key, false);
+            joined.or_else(|| self.open_piece(now, key, fast))
         };
-        let piece = piece.or_else(|| self.join(key, true));
-        match piece {
-            Some(piece) => {
-                self.peers.get_mut(key)?.current = Some(piece);
-                self.assembly.ask_missing(piece, now)
-            }
-            None => self.owed_block(now, key),
-        }
+        // What is left to others only where there is nothing else at all.
+        let idle = self.peers.get(key)?.turns.len() == 0;
+        piece.or_else(|| self.join(key, true).filter(|_| idle))
     }
 
     /// Whether the peer has one of the rarest pieces, and is the only one that has it.
@@ -113,6 +157,7 @@ impl<B> Swarm<B> {
                 Some(owner) => owner == key || (owned && !open.parole),
             };
             free && open.stage == Stage::Filling
+                && !peer.turns.contains(*piece)
                 && open.missing() > 0
                 && peer.have.get(*piece)
                 && peer.may_ask(*piece)
@@ -123,10 +168,9 @@ impl<B> Swarm<B> {
     }
 
     /// Opens the piece that the picker names, if there is room for one more.
-    fn open_piece(&mut self, now: Instant, key: PeerKey) -> Option<PieceIndex> {
+    fn open_piece(&mut self, now: Instant, key: PeerKey, fast: bool) -> Option<PieceIndex> {
         let inserted = self.picker.availability.inserted();
-        let full = self.assembly.active() >= self.open_pieces_max();
-        if full || self.peers.get(key)?.barren_at == Some(inserted) {
+        if self.is_full(fast) || self.peers.get(key)?.barren_at == Some(inserted) {
             return None;
         }
         let order = if self.config.sequential {
@@ -136,20 +180,35 @@ impl<B> Swarm<B> {
         } else {
             Order::RarestFirst
         };
-        let peer = self.peers.get(key)?;
+        let Self {
+            peers,
+            blame,
+            picker,
+            ..
+        } = &mut *self;
+        let peer = peers.get(key)?;
+        // A suspect piece is not left again to who was slow with it, while somebody else could have it.
+        let fresh = |piece, (other, peer): (PeerKey, &Peer<B>)| {
+            !blame.was_slow(piece, other) && peer.have.get(piece) && peer.may_ask(piece)
+        };
+        let may_try =
+            |piece| !blame.was_slow(piece, key) || !peers.iter().any(|other| fresh(piece, other));
         // Of a peer that chokes us there are only a few to look at, not all that are wanted.
-        let allowed = |piece| peer.may_ask(piece);
+        let allowed = |piece| peer.may_ask(piece) && may_try(piece);
         let piece = if peer.chokes_us {
-            self.picker.among(&peer.fast_for_us, &peer.have, allowed)
+            picker.among(&peer.fast_for_us, &peer.have, allowed)
         } else {
             let (have, count) = (&peer.have, peer.interesting);
-            self.picker.next(have, count, order, allowed)
+            picker.next(have, count, order, allowed)
         };
         let Some(piece) = piece else {
-            // Until a piece comes back or the peer gets one, there is no use in looking again.
-            self.peers.get_mut(key)?.barren_at = Some(inserted);
+            // Until a piece comes back or the peer gets one, there is no use in looking again; what it may
+            // try changes with what others do.
+            let settled = blame.is_calm().then_some(inserted);
+            peers.get_mut(key)?.barren_at = settled;
             return None;
         };
+        let peer = peers.get(key)?;
         let whole = peer.down.per_second().saturating_mul(WHOLE_PIECE_SECS)
             >= u64::from(self.geometry.piece_len(piece));
         let parole = self.blame.is_suspect(piece);
@@ -159,6 +218,18 @@ impl<B> Swarm<B> {
             .open(piece, (whole || parole).then_some(key), now);
         open.parole = parole;
         Some(piece)
+    }
+
+    /// Whether no further piece may be opened. Those of a fast peer are staggered and soon whole, so what
+    /// counts is the memory that is taken, not what they would take if all filled up at once.
+    fn is_full(&self, fast: bool) -> bool {
+        let active = self.assembly.active();
+        if fast {
+            let taken = self.assembly.memory() * 4 >= self.config.assembly_blocks * 3;
+            taken || active >= FAST_FACTOR * self.open_pieces_max()
+        } else {
+            active >= self.open_pieces_max()
+        }
     }
 
     /// How many pieces may be open: what the assembly budget holds, and never fewer than two.
@@ -250,7 +321,7 @@ impl<B> Swarm<B> {
         let Some(peer) = peers.get_mut(key) else {
             return;
         };
-        peer.current = None;
+        peer.turns.clear();
         let mut empty = Vec::new();
         peer.requests.cancel_all(|block| {
             if assembly.release(block) {

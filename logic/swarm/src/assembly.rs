@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use torr_base::{Block, Geometry, Instant, PieceIndex};
-use torr_store::{PieceCommit, SpillBlock};
+use torr_store::{HashRun, HashState, PieceCommit, SpillBlock};
 
 use crate::action::PeerKey;
 
@@ -30,6 +30,10 @@ pub(crate) enum Slot<B> {
     /// On disk, unverified; `None` where an earlier run put it there.
     OnDisk {
         from: Option<PeerKey>,
+    },
+    /// At the disk to be hashed; it comes back.
+    Hashing {
+        from: PeerKey,
     },
     /// Part of a commit.
     Gone {
@@ -51,6 +55,12 @@ pub(crate) struct OpenPiece<B> {
     here: u32,
     /// Spilling or on disk.
     spilled: u32,
+    /// How far the piece is hashed. Of no use once something is spilled.
+    hashed: HashState,
+    /// Blocks after those, which are being hashed.
+    hashing: u32,
+    /// What is being hashed follows on something that was thrown away meanwhile.
+    stale: bool,
     /// Where the search for a missing block starts.
     hint: u32,
     pub(crate) opened: Instant,
@@ -84,6 +94,8 @@ pub(crate) struct Assembly<B> {
     missing: u64,
     /// Blocks in memory in all open pieces.
     here: usize,
+    /// Blocks of open pieces that are at the disk, to be hashed, written or spilled.
+    away: usize,
     /// Pieces of which nothing is in memory, and of which nobody owes a block.
     dormant: usize,
     spare: Vec<Vec<Slot<B>>>,
@@ -100,6 +112,7 @@ impl<B> Assembly<B> {
             wanting: BTreeSet::new(),
             missing: 0,
             here: 0,
+            away: 0,
             dormant: 0,
             spare: Vec::new(),
         }
@@ -123,6 +136,9 @@ impl<B> Assembly<B> {
             missing: count,
             here: 0,
             spilled: 0,
+            hashed: HashState::default(),
+            hashing: 0,
+            stale: false,
             hint: 0,
             opened: now,
             touched: now,
@@ -182,6 +198,15 @@ impl<B> Assembly<B> {
         owned.map(|(piece, _)| *piece).collect()
     }
 
+    /// How many thousandths of a piece's blocks are here or asked for.
+    pub(crate) fn asked_share(&self, piece: PieceIndex) -> u32 {
+        let Some(open) = self.open.get(&piece) else {
+            return 1_000;
+        };
+        let count = open.slots.len() as u64;
+        ((count - u64::from(open.missing)) * 1_000 / count.max(1)) as u32
+    }
+
     /// Open pieces that hold memory, or will when those who were asked answer.
     pub(crate) fn active(&self) -> usize {
         self.open.len() - self.dormant
@@ -200,6 +225,11 @@ impl<B> Assembly<B> {
     /// Blocks that nobody was asked for, in all open pieces.
     pub(crate) fn missing(&self) -> u64 {
         self.missing
+    }
+
+    /// Blocks that have come and whose memory is not free yet.
+    pub(crate) fn memory(&self) -> usize {
+        self.here + self.away
     }
 
     /// Blocks in memory.
@@ -282,12 +312,17 @@ impl<B> Assembly<B> {
                     | Slot::Here { .. }
                     | Slot::Spilling { .. }
                     | Slot::OnDisk { .. }
+                    | Slot::Hashing { .. }
                     | Slot::Gone { .. } => continue,
                 };
                 bufs.extend(take_here(slot).map(|(buf, _)| buf));
                 *slot = Slot::Missing;
                 open.missing += 1;
                 open.hint = open.hint.min(index as u32);
+                if (index as u32) < open.hashed.blocks {
+                    open.hashed = HashState::default();
+                    open.stale = open.hashing > 0;
+                }
                 if on_disk {
                     open.spilled -= 1;
                 } else {
@@ -325,6 +360,7 @@ impl<B> Assembly<B> {
                 | Slot::Here { .. }
                 | Slot::Spilling { .. }
                 | Slot::OnDisk { .. }
+                | Slot::Hashing { .. }
                 | Slot::Gone { .. },
             )
             | None => 0,
@@ -349,7 +385,11 @@ impl<B> Assembly<B> {
                     self.wanting.remove(&block.piece);
                 }
             }
-            Slot::Here { .. } | Slot::Spilling { .. } | Slot::OnDisk { .. } | Slot::Gone { .. } => {
+            Slot::Here { .. }
+            | Slot::Spilling { .. }
+            | Slot::OnDisk { .. }
+            | Slot::Hashing { .. }
+            | Slot::Gone { .. } => {
                 return Placed::Unwanted(buf);
             }
         }
@@ -394,7 +434,17 @@ impl<B> Assembly<B> {
         true
     }
 
-    /// The piece for the disk; it stays open, in closing, until the answer.
+    /// All blocks of the piece are in memory: it is closing from now on, until the disk's answer to its
+    /// [`Self::commit`]. False where that is not so.
+    pub(crate) fn begin_commit(&mut self, piece: PieceIndex) -> bool {
+        let whole = self.is_in_memory(piece);
+        if let Some(open) = self.open.get_mut(&piece).filter(|_| whole) {
+            open.stage = Stage::Closing;
+        }
+        whole
+    }
+
+    /// The piece for the disk, all blocks of which are in memory; it stays open until the answer.
     pub(crate) fn commit(&mut self, piece: PieceIndex, digests: bool) -> Option<PieceCommit<B>> {
         if !self.is_in_memory(piece) {
             return None;
@@ -402,6 +452,7 @@ impl<B> Assembly<B> {
         let open = self.open.get_mut(&piece)?;
         open.stage = Stage::Closing;
         self.here -= open.here as usize;
+        self.away += open.here as usize;
         open.here = 0;
         let mut blocks = Vec::with_capacity(open.slots.len());
         blocks.extend(
@@ -413,7 +464,98 @@ impl<B> Assembly<B> {
         Some(PieceCommit {
             piece,
             blocks,
+            hashed: open.hashed,
             digests,
+        })
+    }
+
+    /// Blocks of the piece that could be hashed now: those that follow without a gap on what is hashed.
+    /// The last one, which may be short, waits for the commit.
+    pub(crate) fn ready(&self, piece: PieceIndex) -> u32 {
+        let Some(open) = self.open.get(&piece) else {
+            return 0;
+        };
+        let idle = open.stage == Stage::Filling && open.hashing == 0 && open.spilled == 0;
+        if !idle || open.here <= open.hashed.blocks {
+            return 0;
+        }
+        let from = open.hashed.blocks as usize;
+        let until = open.slots.len() - 1;
+        let rest = open.slots.get(from..until).unwrap_or_default();
+        let here = |slot: &&Slot<B>| matches!(slot, Slot::Here { .. });
+        rest.iter().take_while(here).count() as u32
+    }
+
+    /// Blocks of a whole piece that are not hashed yet.
+    pub(crate) fn unhashed(&self, piece: PieceIndex) -> u32 {
+        let open = self.open.get(&piece);
+        open.map_or(0, |open| open.slots.len() as u32 - open.hashed.blocks)
+    }
+
+    /// Takes out what [`Self::ready`] counted, to be hashed; [`Self::hashed`] brings it back.
+    pub(crate) fn hash(&mut self, piece: PieceIndex) -> Option<HashRun<B>> {
+        let count = self.ready(piece);
+        let open = self.open.get_mut(&piece).filter(|_| count > 0)?;
+        let mut blocks = Vec::with_capacity(count as usize);
+        let slots = open.slots.iter_mut().skip(open.hashed.blocks as usize);
+        for slot in slots.take(count as usize) {
+            if let Some((buf, from)) = take_here(slot) {
+                *slot = Slot::Hashing { from };
+                blocks.push(buf);
+            }
+        }
+        open.hashing = count;
+        open.here -= count;
+        self.here -= count as usize;
+        self.away += count as usize;
+        Some(HashRun {
+            piece,
+            hashed: open.hashed,
+            first: open.hashed.blocks,
+            blocks,
+        })
+    }
+
+    /// The disk hashed a run: its blocks are back. Gives those that nobody waits for.
+    pub(crate) fn hashed(&mut self, run: HashRun<B>) -> Vec<B> {
+        let Some(open) = self
+            .open
+            .get_mut(&run.piece)
+            .filter(|open| open.hashing > 0)
+        else {
+            return run.blocks;
+        };
+        // The swarm failed meanwhile where it is not so: nothing else closes a piece with blocks away.
+        debug_assert_eq!(run.blocks.len(), open.hashing as usize);
+        let slots = open.slots.iter_mut().skip(run.first as usize);
+        let mut left = Vec::new();
+        for (slot, buf) in slots.zip(run.blocks) {
+            match *slot {
+                Slot::Hashing { from } => *slot = Slot::Here { buf, from },
+                Slot::Missing
+                | Slot::Asked(..)
+                | Slot::Here { .. }
+                | Slot::Spilling { .. }
+                | Slot::OnDisk { .. }
+                | Slot::Gone { .. } => left.push(buf),
+            }
+        }
+        let back = open.hashing - left.len() as u32;
+        self.away -= open.hashing as usize;
+        open.here += back;
+        self.here += back as usize;
+        open.hashing = 0;
+        if !std::mem::take(&mut open.stale) {
+            open.hashed = run.hashed;
+        }
+        left
+    }
+
+    /// Whether nothing of the piece is missing or away, so that it can be closed.
+    pub(crate) fn is_whole(&self, piece: PieceIndex) -> bool {
+        let open = self.open.get(&piece);
+        open.is_some_and(|open| {
+            open.stage == Stage::Filling && (open.here + open.spilled) as usize == open.slots.len()
         })
     }
 
@@ -432,6 +574,7 @@ impl<B> Assembly<B> {
         }
         open.spilled += open.here;
         self.here -= open.here as usize;
+        self.away += open.here as usize;
         if open.here > 0 {
             open.here = 0;
             self.dormant += usize::from(open.is_dormant());
@@ -449,6 +592,7 @@ impl<B> Assembly<B> {
         let Slot::Spilling { from } = *slot else {
             return;
         };
+        self.away -= 1;
         if written {
             *slot = Slot::OnDisk { from: Some(from) };
         } else {
@@ -472,10 +616,14 @@ impl<B> Assembly<B> {
         self.here -= open.here as usize;
         let from = open.slots.iter().map(|slot| match slot {
             Slot::Missing | Slot::Asked(..) | Slot::OnDisk { from: None } => None,
-            Slot::Here { from, .. } | Slot::Spilling { from } | Slot::Gone { from } => Some(*from),
+            Slot::Here { from, .. }
+            | Slot::Spilling { from }
+            | Slot::Hashing { from }
+            | Slot::Gone { from } => Some(*from),
             Slot::OnDisk { from } => *from,
         });
         let from = from.collect();
+        self.away -= open.away();
         open.slots.clear();
         if self.spare.len() < SPARE_MAX {
             self.spare.push(open.slots);
@@ -496,6 +644,8 @@ impl<B> Assembly<B> {
                         .map(|(buf, _)| buf),
                 );
                 self.here -= open.here as usize;
+                // Those that were just taken look as if they were at the disk.
+                self.away += open.here as usize;
                 open.here = 0;
             }
             self.close(piece);
@@ -528,6 +678,12 @@ impl<B> Assembly<B> {
                 count(|s| matches!(s, Slot::Here { .. })),
                 "{piece:?}"
             );
+            let away = |s: &Slot<B>| matches!(s, Slot::Hashing { .. });
+            assert_eq!(open.hashing, count(away), "{piece:?}");
+            assert!(
+                open.hashing > 0 || !open.stale,
+                "{piece:?} waits for nothing"
+            );
             let spilled = |s: &Slot<B>| matches!(s, Slot::Spilling { .. } | Slot::OnDisk { .. });
             assert_eq!(open.spilled, count(spilled), "{piece:?}");
             assert!(
@@ -538,6 +694,8 @@ impl<B> Assembly<B> {
             here += open.here as usize;
         }
         assert_eq!((self.missing, self.here), (missing, here));
+        let away = self.open.values().map(OpenPiece::away);
+        assert_eq!(self.away, away.sum::<usize>());
         let wanting = self.open.iter().filter(|(_, open)| open.missing > 0);
         assert!(wanting.map(|(piece, _)| piece).eq(&self.wanting));
         let dormant = self.open.values().filter(|open| open.is_dormant());
@@ -554,6 +712,15 @@ impl<B> OpenPiece<B> {
         self.here
     }
 
+    /// Blocks that are at the disk.
+    fn away(&self) -> usize {
+        let at_disk = |slot: &&Slot<B>| match slot {
+            Slot::Spilling { .. } | Slot::Hashing { .. } | Slot::Gone { .. } => true,
+            Slot::Missing | Slot::Asked(..) | Slot::Here { .. } | Slot::OnDisk { .. } => false,
+        };
+        self.slots.iter().filter(at_disk).count()
+    }
+
     /// Nothing of it is in memory, and nobody owes a block of it.
     fn is_dormant(&self) -> bool {
         self.stage == Stage::Filling && (self.missing + self.spilled) as usize == self.slots.len()
@@ -568,6 +735,7 @@ impl<B> OpenPiece<B> {
             | Slot::Here { .. }
             | Slot::Spilling { .. }
             | Slot::OnDisk { .. }
+            | Slot::Hashing { .. }
             | Slot::Gone { .. } => None,
         })
     }
@@ -583,6 +751,7 @@ fn take_here<B>(slot: &mut Slot<B>) -> Option<(B, PeerKey)> {
         | Slot::Asked(..)
         | Slot::Spilling { .. }
         | Slot::OnDisk { .. }
+        | Slot::Hashing { .. }
         | Slot::Gone { .. } => None,
     }
 }

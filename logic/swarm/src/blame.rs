@@ -15,6 +15,8 @@ use crate::action::PeerKey;
 
 /// Failed attempts kept for one piece: two retries and the first.
 const ATTEMPTS_MAX: usize = 3;
+/// Peers that a piece is not left to again; the oldest gets its second chance then.
+const SLOW_MAX: usize = 16;
 /// Peers that left and may still be found guilty.
 const DEPARTED_MAX: usize = 1_000;
 /// Banned addresses; the oldest is forgotten.
@@ -28,8 +30,15 @@ struct Attempt {
 }
 
 #[derive(Debug, Default)]
+struct Suspicion {
+    attempts: Vec<Attempt>,
+    /// It was left to them, and they took too long: who never answers must not get it each time.
+    slow: VecDeque<PeerKey>,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct Blame {
-    attempts: BTreeMap<PieceIndex, Vec<Attempt>>,
+    suspicions: BTreeMap<PieceIndex, Suspicion>,
     departed: VecDeque<(PeerKey, SocketAddr, PeerId)>,
     banned: BTreeSet<Banned>,
     order: VecDeque<Banned>,
@@ -46,7 +55,28 @@ enum Banned {
 impl Blame {
     /// Whether the piece failed before: its blocks' digests are wanted, and it is fetched from one peer.
     pub(crate) fn is_suspect(&self, piece: PieceIndex) -> bool {
-        self.attempts.contains_key(&piece)
+        self.suspicions.contains_key(&piece)
+    }
+
+    /// Whether no piece is suspect.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.suspicions.is_empty()
+    }
+
+    /// Whether the piece was left to that peer before, in vain.
+    pub(crate) fn was_slow(&self, piece: PieceIndex, key: PeerKey) -> bool {
+        let suspicion = self.suspicions.get(&piece);
+        suspicion.is_some_and(|suspicion| suspicion.slow.contains(&key))
+    }
+
+    /// The piece was left to that peer, which took too long.
+    pub(crate) fn too_slow(&mut self, piece: PieceIndex, key: PeerKey) {
+        if let Some(suspicion) = self.suspicions.get_mut(&piece) {
+            if suspicion.slow.len() == SLOW_MAX {
+                suspicion.slow.pop_front();
+            }
+            suspicion.slow.push_back(key);
+        }
     }
 
     /// A piece failed. The one peer that must be guilty, if there is one.
@@ -61,7 +91,7 @@ impl Blame {
         {
             return Some(first);
         }
-        let attempts = self.attempts.entry(piece).or_default();
+        let attempts = &mut self.suspicions.entry(piece).or_default().attempts;
         if attempts.len() == ATTEMPTS_MAX {
             attempts.remove(0);
         }
@@ -71,7 +101,7 @@ impl Blame {
 
     /// A piece passed with these digests: the peers that earlier sent something else in its place.
     pub(crate) fn passed(&mut self, piece: PieceIndex, right: &[Digest]) -> Vec<PeerKey> {
-        let attempts = self.attempts.remove(&piece).unwrap_or_default();
+        let attempts = self.suspicions.remove(&piece).unwrap_or_default().attempts;
         let mut guilty = BTreeSet::new();
         for attempt in attempts {
             if attempt.digests.len() != right.len() {

@@ -28,6 +28,7 @@ mod ask;
 mod assembly;
 mod blame;
 mod choker;
+mod closing;
 mod dialer;
 mod init;
 mod invariants;

@@ -53,6 +53,19 @@ impl Rate {
         self.latest
     }
 
+    /// Bytes a second, smoothed, in the last slot or in the one that goes on: whichever is most.
+    #[must_use]
+    pub fn at_best(&self, now: Instant) -> u64 {
+        let span = now.since(self.since);
+        let going_on = if span < SLOT / 8 {
+            0
+        } else {
+            let bytes = u128::from(self.total - self.counted);
+            u64::try_from(bytes * 1_000_000_000 / span.as_nanos().max(1)).unwrap_or(u64::MAX)
+        };
+        self.smooth.max(self.latest).max(going_on)
+    }
+
     /// To be called every tick; true when a new slot was measured.
     pub fn tick(&mut self, now: Instant) -> bool {
         let span = now.since(self.since);

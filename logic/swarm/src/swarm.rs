@@ -12,6 +12,7 @@ use crate::action::{
 use crate::assembly::{Assembly, Stage};
 use crate::blame::Blame;
 use crate::choker::Choker;
+use crate::closing::Closing;
 use crate::dialer::{Dialer, Parted};
 use crate::init::{FilePieces, SwarmInit};
 use crate::peer::{NewPeer, Peer, PeerCx};
@@ -57,6 +58,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
     Commit,
+    Hash,
     Load { peer: PeerKey },
     Spill,
     Verify,
@@ -93,6 +95,7 @@ pub struct Swarm<B> {
     pub(crate) peers: Slab<Peer<B>, PeerMark>,
     pub(crate) picker: Picker,
     pub(crate) assembly: Assembly<B>,
+    pub(crate) closing: Closing,
     pub(crate) choker: Choker,
     pub(crate) dialer: Dialer,
     pub(crate) blame: Blame,
@@ -106,6 +109,9 @@ pub struct Swarm<B> {
     /// Of those downloaded: what nobody needed, or was wrong.
     pub(crate) wasted: u64,
     pub(crate) ticked: Instant,
+    /// Bytes a second from all peers, and how many of them send, at the last tick.
+    pub(crate) down_rate: u64,
+    pub(crate) senders: u32,
 }
 
 impl<B> Swarm<B> {
@@ -136,6 +142,7 @@ impl<B> Swarm<B> {
             peers: Slab::new(),
             picker: Picker::new(pieces, rng),
             assembly: Assembly::new(init.geometry),
+            closing: Closing::default(),
             choker: Choker::new(now, rng.fork("choker", 0)),
             dialer: Dialer::new(rng.fork("dialer", 0)),
             blame: Blame::default(),
@@ -144,6 +151,8 @@ impl<B> Swarm<B> {
             uploaded: 0,
             wasted: 0,
             ticked: now,
+            down_rate: 0,
+            senders: 0,
         };
         for piece in init.high {
             swarm.picker.availability.set_high(piece, true);
@@ -448,26 +457,6 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// The last block of a piece is here: to the disk with it.
-    pub(crate) fn close_piece(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
-        let digests = self.blame.is_suspect(piece);
-        match self.assembly.commit(piece, digests) {
-            Some(commit) => {
-                self.job(
-                    Job::Commit,
-                    DiskTask::Commit {
-                        pieces: vec![commit],
-                    },
-                    out,
-                );
-            }
-            None => {
-                self.spill(piece, out);
-                self.verify_if_on_disk(piece, out);
-            }
-        }
-    }
-
     pub(crate) fn verify_if_on_disk(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
         if self.assembly.begin_verify(piece) {
             let digests = self.blame.is_suspect(piece);
@@ -500,6 +489,9 @@ impl<B> Swarm<B> {
     /// No buffer is free and no job will bring one back: writes the unfinished piece that holds most.
     /// False where nothing can be spilled.
     pub fn spill_largest(&mut self, out: &mut Outbox<B>) -> bool {
+        if self.commit_closing(out) {
+            return true;
+        }
         let filling = self
             .assembly
             .iter()
@@ -532,6 +524,9 @@ impl<B> Swarm<B> {
             return;
         }
         let failed = self.phase == Phase::Failed;
+        if !failed {
+            self.commit_closing(out);
+        }
         self.phase = Phase::Stopping;
         self.part_all(now, bufs, out);
         let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();

@@ -22,8 +22,9 @@ const NEVER_UNCHOKES: Duration = Duration::from_secs(600);
 const REJECTED_FOR: Duration = Duration::from_secs(60);
 /// Blocks of a piece that nobody adds to any more are written to the disk, to free their memory.
 const STALLED: Duration = Duration::from_secs(30);
-/// How long a piece may be left to one peer to see who lies.
+/// How long a piece is left to one peer, to see who lies, without a block coming; and in all.
 const PAROLE: Duration = Duration::from_secs(30);
+const PAROLE_MAX: Duration = Duration::from_secs(120);
 /// Unfinished pieces that wait on the disk for somebody who has them; beyond it, the one of which least
 /// is there is forgotten.
 const DORMANT_MAX: usize = 4_096;
@@ -38,7 +39,11 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        if self.phase != Phase::Active || now < self.ticked + TICK {
+        if self.phase != Phase::Active {
+            return;
+        }
+        self.commit_if_due(now, out);
+        if now < self.ticked + TICK {
             return;
         }
         self.ticked = now;
@@ -47,6 +52,7 @@ impl<B> Swarm<B> {
         for key in keys {
             self.tick_peer(now, key, others_wait, bufs, out);
         }
+        self.sum_rates(now);
         self.choke_round(now, bufs, out);
         self.spill_stalled(now, out);
         self.end_paroles(now);
@@ -61,14 +67,26 @@ impl<B> Swarm<B> {
             return None;
         }
         let tick = self.ticked + TICK;
-        if !self.peers.is_empty() {
-            return Some(tick);
-        }
-        if self.wants_dials() {
+        let closing = self.closing.due();
+        let other = if !self.peers.is_empty() {
+            Some(tick)
+        } else if self.wants_dials() {
             self.dialer.next_due().map(|due| due.max(tick))
         } else {
             None
+        };
+        [closing, other].into_iter().flatten().min()
+    }
+
+    fn sum_rates(&mut self, now: Instant) {
+        let sends = |peer: &&crate::peer::Peer<B>| peer.requests.answers(now);
+        let (mut rate, mut senders) = (0_u64, 0);
+        for peer in self.peers.values().filter(sends) {
+            rate += peer.down.per_second();
+            senders += u32::from(peer.requests.len() > 0);
         }
+        self.down_rate = rate;
+        self.senders = senders;
     }
 
     fn tick_peer(
@@ -132,11 +150,13 @@ impl<B> Swarm<B> {
     /// A peer on parole that takes its time does not get to hold the piece up.
     fn end_paroles(&mut self, now: Instant) {
         let late = self.assembly.iter().filter_map(|(piece, open)| {
-            let slow = open.parole && now.since(open.opened) >= PAROLE;
+            let idle = now.since(open.touched) >= PAROLE;
+            let slow = open.parole && (idle || now.since(open.opened) >= PAROLE_MAX);
             open.owner.filter(|_| slow).map(|owner| (owner, piece))
         });
         let late: Vec<_> = late.collect();
         for (owner, piece) in late {
+            self.blame.too_slow(piece, owner);
             self.disown(owner, piece);
         }
     }

@@ -278,11 +278,14 @@ impl Rig {
             .iter()
             .map(|(piece, bytes)| PieceCommit {
                 piece: PieceIndex::new(*piece),
+                hashed: torr_store::HashState::default(),
                 blocks: self.blocks(bytes),
                 digests,
             })
             .collect();
-        let DiskResult::Committed { mut pieces } = self.ask(DiskTask::Commit { pieces }) else {
+        let DiskResult::Committed { mut pieces } =
+            self.ask(DiskTask::Commit { pieces, soon: true })
+        else {
             panic!("the answer to something else");
         };
         for piece in &mut pieces {

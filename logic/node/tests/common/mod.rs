@@ -342,7 +342,8 @@ impl Rig {
             return false;
         };
         let result = match job.task {
-            DiskTask::Commit { pieces } => DiskResult::Committed {
+            DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+            DiskTask::Commit { pieces, .. } => DiskResult::Committed {
                 pieces: pieces.into_iter().map(commit).collect(),
             },
             DiskTask::Load { range, mut buf } => {
@@ -483,7 +484,8 @@ impl Rig {
 
 fn blocks_of(task: &DiskTask<Blk>) -> usize {
     match task {
-        DiskTask::Commit { pieces } => pieces.iter().map(|piece| piece.blocks.len()).sum(),
+        DiskTask::Commit { pieces, .. } => pieces.iter().map(|piece| piece.blocks.len()).sum(),
+        DiskTask::Hash { runs } => runs.iter().map(|run| run.blocks.len()).sum(),
         DiskTask::Load { .. } => 1,
         DiskTask::Spill { blocks } => blocks.len(),
         DiskTask::Verify { .. } | DiskTask::Sync | DiskTask::Close => 0,

@@ -443,7 +443,7 @@ impl<B> PeerCx<'_, B> {
                 return;
             }
             Placed::Kept => swarm.spill_if_large(block.piece, self.out),
-            Placed::Last => swarm.close_piece(block.piece, self.out),
+            Placed::Last => swarm.close_piece(self.now, block.piece, self.out),
         }
         if others {
             swarm.cancel_at_others(block, self.key, self.out);

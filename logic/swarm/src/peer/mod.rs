@@ -6,6 +6,7 @@
 mod inbound;
 mod outbound;
 pub(crate) mod requests;
+pub(crate) mod turns;
 pub(crate) mod upload;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use torr_wire::Message;
 
 pub use inbound::PeerCx;
 pub(crate) use requests::Requests;
+use turns::Turns;
 pub(crate) use upload::Upload;
 
 use crate::action::{Action, ConnKey, Outbox};
@@ -80,8 +82,8 @@ pub(crate) struct Peer<B> {
     pub(crate) haves_told: usize,
 
     pub(crate) requests: Requests,
-    /// The piece it is asked for just now.
-    pub(crate) current: Option<PieceIndex>,
+    /// The pieces it is asked for just now.
+    pub(crate) turns: Turns,
     /// The state of the candidates in which the picker found none for it.
     pub(crate) barren_at: Option<u64>,
     pub(crate) upload: Upload<B>,
@@ -144,7 +146,7 @@ impl<B> Peer<B> {
             fast_for_it: Vec::new(),
             haves_told,
             requests: Requests::new(now),
-            current: None,
+            turns: Turns::default(),
             barren_at: None,
             upload: Upload::new(),
             out: Vec::new(),

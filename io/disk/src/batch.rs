@@ -1,0 +1,130 @@
+//! Jobs that hash, taken together: their pieces go side by side.
+
+use torr_base::BLOCK_LEN;
+use torr_hash::{LANES, Sha1Message, Sha1State, sha1_each};
+use torr_store::{BlockBuf, DiskResult, DiskTask, HashRun, HashState, JobId, PieceCommit};
+
+use crate::storage::Storage;
+
+/// A job that hashes.
+#[derive(Debug)]
+pub(crate) enum Hashing {
+    Hash(JobId, Vec<HashRun<BlockBuf>>),
+    Commit {
+        job: JobId,
+        pieces: Vec<PieceCommit<BlockBuf>>,
+        soon: bool,
+    },
+}
+
+impl Hashing {
+    /// The task as such a job, or as it was.
+    pub(crate) fn new(job: JobId, task: DiskTask<BlockBuf>) -> Result<Self, DiskTask<BlockBuf>> {
+        match task {
+            DiskTask::Hash { runs } => Ok(Self::Hash(job, runs)),
+            DiskTask::Commit { pieces, soon } => Ok(Self::Commit { job, pieces, soon }),
+            DiskTask::Load { .. }
+            | DiskTask::Spill { .. }
+            | DiskTask::Verify { .. }
+            | DiskTask::Sync
+            | DiskTask::Close => Err(task),
+        }
+    }
+
+    pub(crate) fn is_of(task: &DiskTask<BlockBuf>) -> bool {
+        matches!(task, DiskTask::Hash { .. } | DiskTask::Commit { .. })
+    }
+
+    pub(crate) fn into_task(self) -> (JobId, DiskTask<BlockBuf>) {
+        match self {
+            Self::Hash(job, runs) => (job, DiskTask::Hash { runs }),
+            Self::Commit { job, pieces, soon } => (job, DiskTask::Commit { pieces, soon }),
+        }
+    }
+
+    /// Pieces that it hashes.
+    fn width(&self) -> usize {
+        match self {
+            Self::Hash(_, runs) => runs.len(),
+            Self::Commit { pieces, .. } => pieces.len(),
+        }
+    }
+}
+
+/// Whether one more job would have lanes left.
+pub(crate) fn has_room(jobs: &[Hashing]) -> bool {
+    jobs.iter().map(Hashing::width).sum::<usize>() < LANES
+}
+
+/// Does the jobs; `answer` hears of each when it is done, those that only hash before anything is written.
+pub(crate) fn perform(
+    storage: &Storage,
+    jobs: Vec<Hashing>,
+    answer: &mut dyn FnMut(JobId, DiskResult<BlockBuf>),
+) {
+    let states = hash(storage, &jobs);
+    let mut states = states.into_iter();
+    let mut commits = Vec::new();
+    for job in jobs {
+        match job {
+            Hashing::Hash(job, mut runs) => {
+                for (run, state) in runs.iter_mut().zip(&mut states) {
+                    run.hashed = keep(state);
+                }
+                answer(job, DiskResult::Hashed { runs });
+            }
+            Hashing::Commit { job, pieces, soon } => {
+                let hashes = states.by_ref().take(pieces.len());
+                let hashes: Vec<_> = hashes.map(|state| state.hash()).collect();
+                commits.push((job, pieces, hashes, soon));
+            }
+        }
+    }
+    for (job, pieces, hashes, soon) in commits {
+        let pieces = storage.commit(pieces, &hashes, soon);
+        answer(job, DiskResult::Committed { pieces });
+    }
+}
+
+/// How far each run and each piece is then, in the order of the jobs.
+fn hash(storage: &Storage, jobs: &[Hashing]) -> Vec<Sha1State> {
+    let mut messages: Vec<(Sha1State, Vec<&[u8]>, bool)> = Vec::new();
+    for job in jobs {
+        match job {
+            Hashing::Hash(_, runs) => messages.extend(runs.iter().map(|run| {
+                let blocks = run.blocks.iter().map(AsRef::as_ref).collect();
+                (restore(run.hashed), blocks, false)
+            })),
+            Hashing::Commit { pieces, .. } => messages.extend(pieces.iter().map(|commit| {
+                let mut blocks = storage.slices(commit.piece, &commit.blocks);
+                let known = (commit.hashed.blocks as usize).min(blocks.len());
+                blocks.drain(..known);
+                (restore(commit.hashed), blocks, true)
+            })),
+        }
+    }
+    let mut out = vec![Sha1State::default(); messages.len()];
+    let parts = messages.iter().map(|(from, parts, last)| Sha1Message {
+        from: *from,
+        parts,
+        last: *last,
+    });
+    sha1_each(parts, |index, state| out[index] = state);
+    out
+}
+
+fn restore(state: HashState) -> Sha1State {
+    if state.blocks == 0 {
+        return Sha1State::default();
+    }
+    let bytes = u64::from(state.blocks) * u64::from(BLOCK_LEN);
+    Sha1State::from_parts(state.words, bytes)
+}
+
+fn keep(state: Sha1State) -> HashState {
+    let (words, bytes) = state.to_parts();
+    HashState {
+        blocks: (bytes / u64::from(BLOCK_LEN)) as u32,
+        words,
+    }
+}

@@ -69,6 +69,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "torr",
             "torr-base",
+            "torr-interop",
             "torr-metainfo",
             "torr-node",
             "torr-store",

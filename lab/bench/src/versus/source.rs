@@ -104,11 +104,13 @@ fn accept(listeners: &[TcpListener], shared: &Arc<Shared>) {
             let theirs = Arc::clone(shared);
             // Ends with an error when the leech leaves, which is how each run ends.
             threads.push(std::thread::spawn(move || {
-                match theirs.raw {
+                let served = match theirs.raw {
                     true => pour(&stream, &theirs),
                     false => serve(&stream, &theirs, number),
-                }
-                .ok()
+                };
+                // The list of open streams keeps a copy. Who began with an encrypted handshake comes again in plain.
+                stream.shutdown(Shutdown::Both).ok();
+                served.ok()
             }));
         }
     }

@@ -13,6 +13,7 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
         &mut argv,
         [
             "--no-conf",
+            "--disable-ipv6=true",
             "--enable-dht=false",
             "--enable-dht6=false",
             "--enable-peer-exchange=false",

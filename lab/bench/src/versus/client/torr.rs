@@ -36,7 +36,7 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Launch {
             Done::Exit
         }
     };
-    Launch { argv, done }
+    Launch::new(argv, done)
 }
 
 pub(super) fn floor(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
@@ -52,8 +52,5 @@ pub(super) fn floor(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
         }
         Task::Check | Task::Create => return None,
     }
-    Some(Launch {
-        argv,
-        done: Done::Exit,
-    })
+    Some(Launch::new(argv, Done::Exit))
 }

@@ -10,8 +10,7 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Launch> {
         let mut argv = contender.argv(&contender.program.with_file_name("transmission-create"));
         push(&mut argv, ["-s", &(job.piece_len >> 10).to_string(), "-o"]);
         argv.extend([job.new_torrent().into(), job.payload().into()]);
-        let done = Done::Exit;
-        return Ok(Launch { argv, done });
+        return Ok(Launch::new(argv, Done::Exit));
     }
     let config = job.home.join("transmission");
     let torrents = config.join("torrents");
@@ -50,8 +49,16 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Launch> {
     argv.push(config.into());
     let done = match job.task {
         Task::Leech => Done::Marker(marker),
-        // It verifies what it finds when a torrent is new, and then takes peers.
+        // Version 3 verifies what it finds when a torrent is new, and then takes peers; later ones do so piece by piece
+        // before they upload, or when told to.
         Task::Seed | Task::Check | Task::Create => Done::Seeds,
     };
-    Ok(Launch { argv, done })
+    let mut launch = Launch::new(argv, done);
+    let old = contender.version.as_ref().is_ok_and(|version| version.starts_with("3."));
+    if job.task == Task::Check && !old {
+        let mut remote = contender.argv(&contender.program.with_file_name("transmission-remote"));
+        push(&mut remote, ["127.0.0.1:9091", "--torrent", "1"]);
+        launch.verify = Some(remote);
+    }
+    Ok(launch)
 }

@@ -1,5 +1,6 @@
 """libtorrent for one task: leech, seed, check or create. COMPLETE on standard output says that it is done."""
 
+import signal
 import sys
 import time
 
@@ -11,7 +12,8 @@ PEERS_MAX = 100
 def session(port):
     return lt.session({
         "listen_interfaces": f"0.0.0.0:{port}",
-        "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification,
+        "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
+        | lt.alert.category_t.storage_notification,
         "enable_dht": False,
         "enable_lsd": False,
         "enable_upnp": False,
@@ -57,6 +59,7 @@ def create(path, out, piece_len):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     task, *args = sys.argv[1:]
     if task == "create":
         create(*args)
@@ -73,6 +76,10 @@ def main():
             wait(ses, lt.torrent_checked_alert)
     else:
         wait(ses, lt.torrent_finished_alert)
+        if task == "leech":
+            # Verified, but some of it may wait to be written.
+            handle.flush_cache()
+            wait(ses, lt.cache_flushed_alert)
     print("COMPLETE", flush=True)
     while True:
         time.sleep(60)

@@ -84,9 +84,7 @@ fn reserve(path: &Path, len: u64) -> Result<File> {
 
 fn fill(stream: &mut TcpStream, room: &mut [u8]) -> Result<()> {
     for part in room.chunks_mut(READ_LEN) {
-        stream
-            .read_exact(part)
-            .context("reading from the source")?;
+        stream.read_exact(part).context("reading from the source")?;
     }
     Ok(())
 }

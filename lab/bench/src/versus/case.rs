@@ -211,6 +211,10 @@ impl Goal {
     /// Hash-bound goals against rivals, where the wide instructions are missing.
     pub(crate) fn factor_on(&self, avx512: bool, hashes: bool) -> f64 {
         let weak = hashes && !avx512 && self.against == Against::BestRival;
-        if weak { self.factor.max(0.8) } else { self.factor }
+        if weak {
+            self.factor.max(0.8)
+        } else {
+            self.factor
+        }
     }
 }

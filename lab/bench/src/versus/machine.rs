@@ -39,12 +39,20 @@ impl Machine {
         let flags = field("flags");
         let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load.split_whitespace().next().and_then(|word| word.parse().ok());
+        let load = load
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
         Ok(Self {
             cpu: field("model name"),
-            cpus: info.lines().filter(|line| line.starts_with("processor")).count(),
+            cpus: info
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
             memory_gib: memory_kib("MemTotal:")? as f64 / f64::from(1 << 20),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
+                .trim()
+                .to_owned(),
             avx512: has("avx512f") && has("avx512bw"),
             sha_ni: has("sha_ni"),
             load: load.unwrap_or(0.0),

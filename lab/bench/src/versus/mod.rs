@@ -72,7 +72,14 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
             Some(_) | None => ground::make_data(&work, data)?,
         };
         let stage = ground::stage(&work, &payload, case.piece_len)?;
-        results.push(run_case(case, &stage, &contenders, &machine, &options, &work)?);
+        results.push(run_case(
+            case,
+            &stage,
+            &contenders,
+            &machine,
+            &options,
+            &work,
+        )?);
         kept = Some((data, payload));
         // After each case, so that an early end loses little.
         report::write(&options, &machine, &contenders, &results)?;
@@ -126,5 +133,7 @@ fn run_case(
 /// Where the repository is, from this crate's own place in it.
 fn root() -> Result<&'static Path> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).context("no repository above lab/bench")
+    own.ancestors()
+        .nth(2)
+        .context("no repository above lab/bench")
 }

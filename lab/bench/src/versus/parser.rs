@@ -122,7 +122,10 @@ mod tests {
                             payload += len;
                             blocks += u32::from(last);
                         }
-                        word => words.push(word),
+                        word @ (Heard::Choke
+                        | Heard::Unchoke
+                        | Heard::Have
+                        | Heard::Bitfield(_)) => words.push(word),
                     }
                 }
             }

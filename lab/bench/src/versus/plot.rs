@@ -46,7 +46,11 @@ pub(crate) fn bars(title: &str, unit: &str, all: &[Bar]) -> String {
     for (number, bar) in all.iter().enumerate() {
         let y = TOP + STEP * number as f64;
         let (width, mark) = (bar.value * scale, LABELS + bar.mark * scale);
-        let (fill, weight) = if bar.own { (OWN, "bold") } else { (OTHERS, "normal") };
+        let (fill, weight) = if bar.own {
+            (OWN, "bold")
+        } else {
+            (OTHERS, "normal")
+        };
         push(format_args!(
             r##"<text x="{:.0}" y="{:.1}" text-anchor="end" font-weight="{weight}" fill="#1b1f24">{}</text>"##,
             LABELS - 8.0,
@@ -82,7 +86,9 @@ fn number_text(value: f64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

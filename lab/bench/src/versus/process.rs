@@ -92,7 +92,11 @@ impl Running {
             .env("XDG_DATA_HOME", home)
             .current_dir(home)
             .stdin(Stdio::null())
-            .stdout(if reads { Stdio::piped() } else { open()?.into() })
+            .stdout(if reads {
+                Stdio::piped()
+            } else {
+                open()?.into()
+            })
             .stderr(open()?);
         let began = Instant::now();
         let mut child = command.spawn().context("starting taskset")?;
@@ -196,7 +200,10 @@ impl Running {
         let text = String::from_utf8_lossy(&text);
         let last = text.lines().rev().find(|line| !line.trim().is_empty());
         match last {
-            Some(line) => format!("{what}: {}", line.trim().chars().take(160).collect::<String>()),
+            Some(line) => format!(
+                "{what}: {}",
+                line.trim().chars().take(160).collect::<String>()
+            ),
             None => what.to_owned(),
         }
     }
@@ -225,7 +232,10 @@ fn listen(out: impl std::io::Read, word: super::client::Word, said: &Mutex<Optio
     let mut line = Vec::new();
     while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
         let now = Instant::now();
-        if line.windows(word.text.len()).any(|part| part == word.text.as_bytes()) {
+        if line
+            .windows(word.text.len())
+            .any(|part| part == word.text.as_bytes())
+        {
             *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         }
         line.clear();
@@ -248,7 +258,9 @@ fn read_cpu(process: u32) -> Option<Cpu> {
 /// The kernel's high-water mark of resident memory, in bytes.
 fn high_water(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

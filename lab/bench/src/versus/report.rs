@@ -28,7 +28,10 @@ pub(crate) fn write(
         .collect();
     let all = json!({ "v": 1, "machine": machine.json(), "runs": options.runs(), "cases": cases });
     fs::write(out.join("versus.json"), serde_json::to_string_pretty(&all)?)?;
-    fs::write(out.join("versus.md"), markdown(machine, contenders, results))?;
+    fs::write(
+        out.join("versus.md"),
+        markdown(machine, contenders, results),
+    )?;
     for result in results {
         let svg = plot(result);
         fs::write(out.join(format!("{}.svg", result.case.name)), svg)?;
@@ -83,7 +86,12 @@ fn table(text: &mut String, result: &CaseResult) {
         bytes if bytes < 1 << 30 => format!("{:.0} MiB", mib(bytes)),
         _ => format!("{gib:.0} GiB"),
     };
-    writeln!(text, "## `{}`: {} ({amount})\n", result.case.name, result.case.title).ok();
+    writeln!(
+        text,
+        "## `{}`: {} ({amount})\n",
+        result.case.name, result.case.title
+    )
+    .ok();
     text.push_str(
         "| client | CPU s/GiB: user | system | total | total, median | seconds | median | to the end | MiB | runs |\n",
     );

@@ -159,7 +159,9 @@ impl CaseResult {
         let reference = match goal.against {
             Against::BestRival => self.best_rival(figure),
             Against::BestRivalIn(name) => other(name).and_then(|case| case.best_rival(figure)),
-            Against::Floor => self.row("floor").and_then(|row| Some((row.min(figure)?, row.name))),
+            Against::Floor => self
+                .row("floor")
+                .and_then(|row| Some((row.min(figure)?, row.name))),
             Against::TorrIn(name) => other(name)
                 .and_then(|case| case.row("torr")?.min(figure))
                 .map(|value| (value, name)),
@@ -181,7 +183,9 @@ impl CaseResult {
             (Against::TorrIn(case), _) => text.push_str(&format!("x torr in {case}")),
         }
         let own = self.row(goal.who).and_then(|row| row.min(figure));
-        let values = own.zip(reference).map(|(own, (other, _))| (own, other * factor));
+        let values = own
+            .zip(reference)
+            .map(|(own, (other, _))| (own, other * factor));
         Verdict { text, values }
     }
 

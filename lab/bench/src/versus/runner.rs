@@ -61,7 +61,11 @@ pub(crate) fn run(
     let place = Place {
         case,
         stage,
-        cpus: if wide { machine.all_cpus() } else { CLIENT_CPUS.to_owned() },
+        cpus: if wide {
+            machine.all_cpus()
+        } else {
+            CLIENT_CPUS.to_owned()
+        },
         data: folder.join("data"),
         home: folder.join("home"),
     };
@@ -77,7 +81,11 @@ impl Place<'_> {
     fn run(&self, contender: &Contender) -> Result<Option<Figures>> {
         let task = self.case.task;
         // A leech starts with nothing; the others work on what is there.
-        let data = if task == Task::Leech { &self.data } else { &self.stage.folder };
+        let data = if task == Task::Leech {
+            &self.data
+        } else {
+            &self.stage.folder
+        };
         let job = Job {
             task,
             torrent: &self.stage.torrent,

@@ -175,7 +175,10 @@ pub(crate) fn drain(
     let mut buffer = vec![0; BUFFER];
     for leech in leeches.iter_mut() {
         let bytes = wire::message(INTERESTED, &[]);
-        leech.stream.write_all(&bytes).context("saying interested")?;
+        leech
+            .stream
+            .write_all(&bytes)
+            .context("saying interested")?;
     }
     let started = Instant::now();
     let mut last = started;

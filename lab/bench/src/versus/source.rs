@@ -114,7 +114,12 @@ fn accept(listeners: &[TcpListener], shared: &Arc<Shared>) {
             }));
         }
     }
-    for stream in shared.open.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for stream in shared
+        .open
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
         stream.shutdown(Shutdown::Both).ok();
     }
     for thread in threads {

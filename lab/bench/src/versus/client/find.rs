@@ -39,7 +39,7 @@ pub(crate) fn all(torr: &Path) -> Result<Vec<Contender>> {
     let mut contenders = vec![
         plain("torr", Kind::Torr, torr.to_owned()),
         Contender {
-            memory: Some("24M"),
+            memory: Some("24MiB"),
             ..plain("torr-24m", Kind::Torr, torr.to_owned())
         },
         plain("floor", Kind::Floor, own),
@@ -47,8 +47,16 @@ pub(crate) fn all(torr: &Path) -> Result<Vec<Contender>> {
         plain("rqbit", Kind::Rqbit, cargo("rqbit")),
         newer("aria2-new", Kind::Aria2, "/usr/bin/aria2c"),
         debian("aria2", Kind::Aria2, "/usr/bin/aria2c"),
-        newer("transmission-new", Kind::Transmission, "/usr/bin/transmission-daemon"),
-        debian("transmission", Kind::Transmission, "/usr/bin/transmission-daemon"),
+        newer(
+            "transmission-new",
+            Kind::Transmission,
+            "/usr/bin/transmission-daemon",
+        ),
+        debian(
+            "transmission",
+            Kind::Transmission,
+            "/usr/bin/transmission-daemon",
+        ),
         newer("rtorrent-new", Kind::Rtorrent, "/usr/bin/rtorrent"),
         debian("rtorrent", Kind::Rtorrent, "/usr/bin/rtorrent"),
         debian("mktorrent", Kind::Mktorrent, "/usr/bin/mktorrent"),
@@ -89,7 +97,11 @@ fn version(contender: &Contender, lab: &Path) -> Result<String, String> {
     });
     let found = text.ok().flatten().and_then(|text| number(&text));
     found.ok_or_else(|| {
-        let file = if contender.root.is_some() { "unstable" } else { file };
+        let file = if contender.root.is_some() {
+            "unstable"
+        } else {
+            file
+        };
         let reason = std::fs::read_to_string(lab.join("missing").join(file));
         reason.map_or_else(
             |_| format!("{} does not run", contender.program.display()),
@@ -114,7 +126,10 @@ mod tests {
     fn versions_of_all_kinds() {
         let found = |text| number(text).unwrap();
         assert_eq!(found("transmission-daemon 4.1.4 (a6d907d9ea)"), "4.1.4");
-        assert_eq!(found("Rakshasa's BitTorrent client version 0.16.17."), "0.16.17");
+        assert_eq!(
+            found("Rakshasa's BitTorrent client version 0.16.17."),
+            "0.16.17"
+        );
         assert_eq!(found("imdl v0.1.16"), "0.1.16");
     }
 }

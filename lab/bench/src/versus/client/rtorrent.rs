@@ -40,7 +40,10 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Option<Laun
     let path = job.home.join("rtorrent.rc");
     std::fs::write(&path, config).context("writing rtorrent.rc")?;
     let mut argv = contender.argv(&contender.program);
-    push(&mut argv, ["-n", "-o", &format!("import={}", path.display())]);
+    push(
+        &mut argv,
+        ["-n", "-o", &format!("import={}", path.display())],
+    );
     let done = match job.task {
         Task::Leech | Task::Check => Done::Marker(marker),
         Task::Seed | Task::Create => Done::Seeds,

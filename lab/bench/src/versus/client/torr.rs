@@ -32,7 +32,10 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Launch {
         Task::Create => {
             argv.extend(["create".into(), job.payload().into(), "-o".into()]);
             argv.push(job.new_torrent().into());
-            push(&mut argv, ["--quiet", "--piece", &job.piece_len.to_string()]);
+            push(
+                &mut argv,
+                ["--quiet", "--piece", &job.piece_len.to_string()],
+            );
             Done::Exit
         }
     };

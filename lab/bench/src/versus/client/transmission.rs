@@ -54,7 +54,10 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Launch> {
         Task::Seed | Task::Check | Task::Create => Done::Seeds,
     };
     let mut launch = Launch::new(argv, done);
-    let old = contender.version.as_ref().is_ok_and(|version| version.starts_with("3."));
+    let old = contender
+        .version
+        .as_ref()
+        .is_ok_and(|version| version.starts_with("3."));
     if job.task == Task::Check && !old {
         let mut remote = contender.argv(&contender.program.with_file_name("transmission-remote"));
         push(&mut remote, ["127.0.0.1:9091", "--torrent", "1"]);

@@ -85,7 +85,13 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
         report::write(&options, &machine, &contenders, &results)?;
     }
     ensure!(!results.is_empty(), "no case of that name");
-    println!("{}", report::markdown(&machine, &contenders, &results));
+    println!(
+        "{}",
+        report::markdown(&machine, &contenders, &results, None)
+    );
+    if options.publish {
+        report::publish(&machine, &contenders, &results)?;
+    }
     println!("written to {}", options.out().display());
     Ok(ExitCode::SUCCESS)
 }

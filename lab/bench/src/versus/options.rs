@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Do not install what is missing
     #[arg(long)]
     pub(crate) no_install: bool,
+    /// Put the table into BENCHMARKS.md and the plots into docs/bench as well
+    #[arg(long)]
+    pub(crate) publish: bool,
     /// Where the table and the plots go [default: target/versus]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,

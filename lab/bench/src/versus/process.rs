@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -37,6 +38,11 @@ impl Cpu {
     }
 }
 
+/// What the harness itself has used so far: the source or the sink, and the watching.
+pub(crate) fn own_cpu() -> Cpu {
+    read_cpu(std::process::id()).unwrap_or_default()
+}
+
 /// How a wait ended.
 #[derive(Debug)]
 pub(crate) enum Waited {
@@ -62,6 +68,7 @@ pub(crate) struct Running {
     done: Done,
     /// When its output last said the word that `done` waits for.
     said: Arc<Mutex<Option<Instant>>>,
+    listener: Option<JoinHandle<()>>,
     log: std::path::PathBuf,
     peak_bytes: u64,
 }
@@ -103,10 +110,11 @@ impl Running {
         let pid = Pid::from_child(&child);
         let handle = pidfd_open(pid, PidfdFlags::empty()).context("watching a process")?;
         let said = Arc::default();
+        let mut listener = None;
         if let (Some(out), Done::Said(word)) = (child.stdout.take(), &launch.done) {
             let (word, said) = (*word, Arc::clone(&said));
             // Ends with the process, which holds the pipe's other end.
-            std::thread::spawn(move || listen(out, word, &said));
+            listener = Some(std::thread::spawn(move || listen(out, word, &said)));
         }
         Ok(Self {
             child,
@@ -114,6 +122,7 @@ impl Running {
             began,
             done: launch.done,
             said,
+            listener,
             log,
             peak_bytes: 0,
         })
@@ -128,9 +137,8 @@ impl Running {
             let word = *self.said.lock().unwrap_or_else(PoisonError::into_inner);
             match (&self.done, ended) {
                 (Done::Exit, true) => return self.ended(None),
-                // What it said last before its end; the listener may be a moment behind.
                 (Done::Said(_), true) => {
-                    std::thread::sleep(LOOK_EVERY);
+                    self.let_listener_catch_up();
                     let word = *self.said.lock().unwrap_or_else(PoisonError::into_inner);
                     return self.ended(word);
                 }
@@ -153,6 +161,15 @@ impl Running {
             if moved.elapsed() > patience.silence || self.began.elapsed() > patience.whole {
                 return Waited::Stalled;
             }
+        }
+    }
+
+    /// The last words before the end may still be in the pipe.
+    fn let_listener_catch_up(&self) {
+        let deadline = Instant::now() + LOOK_EVERY;
+        let listener = self.listener.as_ref();
+        while listener.is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            std::thread::yield_now();
         }
     }
 

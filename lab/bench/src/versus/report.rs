@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -12,6 +13,11 @@ use super::machine::Machine;
 use super::options::Options;
 use super::plot::{Bar, bars};
 use super::result::{CaseResult, Row, Verdict, mib};
+use super::root;
+
+/// Where the table lies in BENCHMARKS.md.
+const BEGIN: &str = "<!-- versus: begin -->";
+const END: &str = "<!-- versus: end -->";
 
 /// Writes `versus.md`, `versus.json` and a plot for each case.
 pub(crate) fn write(
@@ -28,21 +34,45 @@ pub(crate) fn write(
         .collect();
     let all = json!({ "v": 1, "machine": machine.json(), "runs": options.runs(), "cases": cases });
     fs::write(out.join("versus.json"), serde_json::to_string_pretty(&all)?)?;
-    fs::write(
-        out.join("versus.md"),
-        markdown(machine, contenders, results),
-    )?;
+    let text = markdown(machine, contenders, results, Some(""));
+    fs::write(out.join("versus.md"), text)?;
+    plots(out, results)
+}
+
+/// Puts the table into BENCHMARKS.md and the plots beside it, in place of those before.
+pub(crate) fn publish(
+    machine: &Machine,
+    contenders: &[Contender],
+    results: &[CaseResult],
+) -> Result<()> {
+    let path = root()?.join("BENCHMARKS.md");
+    let old = fs::read_to_string(&path).context("reading BENCHMARKS.md")?;
+    let parts = old.split_once(BEGIN).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(END)?;
+        Some((before, after))
+    });
+    let (before, after) = parts.context("BENCHMARKS.md has no place for the table")?;
+    let table = markdown(machine, contenders, results, Some("docs/bench/"));
+    fs::write(&path, format!("{before}{BEGIN}\n\n{table}{END}{after}"))?;
+    let folder = root()?.join("docs/bench");
+    fs::create_dir_all(&folder)?;
+    plots(&folder, results)
+}
+
+fn plots(folder: &Path, results: &[CaseResult]) -> Result<()> {
     for result in results {
-        let svg = plot(result);
-        fs::write(out.join(format!("{}.svg", result.case.name)), svg)?;
+        let path = folder.join(format!("{}.svg", result.case.name));
+        fs::write(&path, plot(result)).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
 
+/// `plots`: the folder of the plots as seen from the text.
 pub(crate) fn markdown(
     machine: &Machine,
     contenders: &[Contender],
     results: &[CaseResult],
+    plots: Option<&str>,
 ) -> String {
     let mut text = String::new();
     head(&mut text, machine, contenders);
@@ -52,6 +82,10 @@ pub(crate) fn markdown(
             writeln!(text, "- {}", verdict_line(&verdict)).ok();
         }
         text.push('\n');
+        if let Some(folder) = plots {
+            let name = result.case.name;
+            writeln!(text, "![{name}]({folder}{name}.svg)\n").ok();
+        }
     }
     text
 }

@@ -128,7 +128,7 @@ impl Row {
 fn run_json(run: &Figures) -> Value {
     json!({
         "user_secs": run.cpu.user, "sys_secs": run.cpu.sys, "wall_secs": run.wall, "exit_secs": run.exit,
-        "peak_bytes": run.peak_bytes, "bytes": run.bytes,
+        "peak_bytes": run.peak_bytes, "bytes": run.bytes, "harness_secs": run.harness.user + run.harness.sys,
     })
 }
 

@@ -14,7 +14,7 @@ use super::case::Case;
 use super::client::{Contender, Done, Job, Kind, LISTEN, Launch, Task};
 use super::ground::{RAW, Stage, TRACKER, seed_address, verify};
 use super::machine::{CLIENT_CPUS, Machine};
-use super::process::{Cpu, Patience, Running, Waited};
+use super::process::{Cpu, Patience, Running, Waited, own_cpu};
 use super::sink;
 use super::source::Source;
 use super::tracker::Tracker;
@@ -36,6 +36,8 @@ pub(crate) struct Figures {
     pub(crate) exit: Option<f64>,
     pub(crate) peak_bytes: u64,
     pub(crate) bytes: u64,
+    /// What serving it cost the harness: more than the client's own share would make the harness the bottleneck.
+    pub(crate) harness: Cpu,
 }
 
 /// The fresh folders of a run.
@@ -129,6 +131,7 @@ impl Place<'_> {
             false => (0..self.case.peers).map(seed_address).collect(),
         };
         let shape = self.stage.shape;
+        let before = own_cpu();
         let source = Source::start(&self.stage.image, shape, &peers, raw)?;
         let tracker = Tracker::start(TRACKER, &peers)?;
         let ends = launch.done != Done::Exit;
@@ -140,6 +143,7 @@ impl Place<'_> {
         let peak_bytes = running.peak_bytes();
         drop(running);
         drop((source, tracker));
+        let harness = own_cpu().since(before);
         verify(self.stage, &self.data)?;
         Ok(Figures {
             cpu,
@@ -147,6 +151,7 @@ impl Place<'_> {
             exit: ended.then_some(exit),
             peak_bytes,
             bytes: shape.total,
+            harness,
         })
     }
 
@@ -156,7 +161,7 @@ impl Place<'_> {
         let mut running = Running::start(launch, &self.cpus, &self.home)?;
         sink::wait_full(LISTEN, shape, patience.whole, || running.check_alive())?;
         let mut leeches = sink::connect(LISTEN, shape, self.case.peers)?;
-        let before = running.cpu();
+        let (before, own) = (running.cpu(), own_cpu());
         let began = Instant::now();
         let limit = SEED_MAX.min(patience.whole);
         let bytes = sink::drain(&mut leeches, shape.total, limit, patience.silence)?;
@@ -170,6 +175,7 @@ impl Place<'_> {
             exit: None,
             peak_bytes: running.peak_bytes(),
             bytes,
+            harness: own_cpu().since(own),
         })
     }
 
@@ -197,6 +203,7 @@ impl Place<'_> {
             exit: None,
             peak_bytes: running.peak_bytes(),
             bytes: self.stage.shape.total,
+            harness: Cpu::default(),
         })
     }
 
@@ -225,6 +232,7 @@ impl Place<'_> {
             exit: None,
             peak_bytes: running.peak_bytes(),
             bytes: shape.total,
+            harness: Cpu::default(),
         })
     }
 

@@ -207,6 +207,13 @@ impl Amount {
     }
 }
 
+impl Case {
+    /// What the case is about: its first goal's figure, by which the table is sorted and the plot drawn.
+    pub(crate) fn main_figure(&self) -> Figure {
+        self.goals.first().map_or(Figure::Total, |goal| goal.figure)
+    }
+}
+
 impl Goal {
     /// Hash-bound goals against rivals, where the wide instructions are missing.
     pub(crate) fn factor_on(&self, avx512: bool, hashes: bool) -> f64 {

@@ -107,7 +107,7 @@ fn head(text: &mut String, machine: &Machine, contenders: &[Contender]) {
     let versions: Vec<String> = contenders
         .iter()
         .map(|contender| match &contender.version {
-            Ok(version) => format!("{} {version}", contender.name),
+            Ok(version) => format!("{} {version}", contender.name).trim().to_owned(),
             Err(why) => format!("{}: not there ({why})", contender.name),
         })
         .collect();
@@ -122,7 +122,7 @@ fn table(text: &mut String, result: &CaseResult) {
     };
     writeln!(
         text,
-        "## `{}`: {} ({amount})\n",
+        "### `{}`: {} ({amount})\n",
         result.case.name, result.case.title
     )
     .ok();
@@ -131,9 +131,10 @@ fn table(text: &mut String, result: &CaseResult) {
     );
     text.push_str("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
     let mut rows: Vec<&Row> = result.rows.iter().collect();
-    // The cheapest first; those without figures last.
+    // The best first; those without figures last.
+    let figure = result.case.main_figure();
     rows.sort_by(|a, b| {
-        let key = |row: &Row| row.min(Figure::Total).unwrap_or(f64::INFINITY);
+        let key = |row: &Row| row.min(figure).unwrap_or(f64::INFINITY);
         key(a).total_cmp(&key(b))
     });
     for row in rows {
@@ -143,9 +144,9 @@ fn table(text: &mut String, result: &CaseResult) {
 }
 
 fn line(text: &mut String, row: &Row) {
-    let name = format!("{} {}", row.name, row.version);
+    let name = format!("{} {}", row.name, row.version).trim().to_owned();
     let name = if row.name.starts_with("torr") && !row.name.starts_with("torrent") {
-        format!("**{}**", name.trim())
+        format!("**{name}**")
     } else {
         name
     };
@@ -196,19 +197,14 @@ fn verdict_line(verdict: &Verdict) -> String {
     }
 }
 
-/// CPU for a GiB where that is the point; else seconds or memory.
 fn plot(result: &CaseResult) -> String {
-    let figure = match result.case.goals.first().map(|goal| goal.figure) {
-        Some(Figure::Wall) => Figure::Wall,
-        Some(Figure::Memory) => Figure::Memory,
-        Some(Figure::Total | Figure::User | Figure::Sys) | None => Figure::Total,
-    };
+    let figure = result.case.main_figure();
     let mut all: Vec<Bar> = result
         .rows
         .iter()
         .filter_map(|row| {
             Some(Bar {
-                name: format!("{} {}", row.name, row.version),
+                name: format!("{} {}", row.name, row.version).trim().to_owned(),
                 value: row.min(figure)?,
                 mark: row.median(figure)?,
                 own: !matches!(row.name, "floor") && row.name.starts_with("torr"),

@@ -71,7 +71,7 @@ pub(crate) fn all(torr: &Path) -> Result<Vec<Contender>> {
 /// What the program says of itself; else what the installer wrote down.
 fn version(contender: &Contender, lab: &Path) -> Result<String, String> {
     let (args, file): (&[&str], &str) = match contender.kind {
-        Kind::Floor => return Ok("this program".into()),
+        Kind::Floor => return Ok(String::new()),
         Kind::Torr => (&["--version"], "torr"),
         Kind::Libtorrent => (
             &["-c", "import libtorrent; print(libtorrent.__version__)"],

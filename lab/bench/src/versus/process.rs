@@ -40,7 +40,8 @@ impl Cpu {
 
 /// What the harness itself has used so far: the source or the sink, and the watching.
 pub(crate) fn own_cpu() -> Cpu {
-    read_cpu(std::process::id()).unwrap_or_default()
+    // Without its children, which are the clients.
+    read_cpu(std::process::id(), false).unwrap_or_default()
 }
 
 /// How a wait ended.
@@ -194,7 +195,7 @@ impl Running {
     }
 
     pub(crate) fn cpu(&self) -> Cpu {
-        read_cpu(self.child.id()).unwrap_or_default()
+        read_cpu(self.child.id(), true).unwrap_or_default()
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -259,16 +260,17 @@ fn listen(out: impl std::io::Read, word: super::client::Word, said: &Mutex<Optio
     }
 }
 
-/// Own and reaped children's time out of `/proc/PID/stat`, which a process keeps until it is waited for.
-fn read_cpu(process: u32) -> Option<Cpu> {
+/// Its own time, and that of reaped children if wanted, out of `/proc/PID/stat`, which a process keeps until it is waited for.
+fn read_cpu(process: u32, children: bool) -> Option<Cpu> {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name, in brackets, may hold anything; numbers follow it.
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |number: usize| -> Option<f64> { fields.get(number)?.parse().ok() };
+    let reaped = if children { 1.0 } else { 0.0 };
     Some(Cpu {
-        user: (ticks(11)? + ticks(13)?) / TICKS_PER_SEC,
-        sys: (ticks(12)? + ticks(14)?) / TICKS_PER_SEC,
+        user: (ticks(11)? + reaped * ticks(13)?) / TICKS_PER_SEC,
+        sys: (ticks(12)? + reaped * ticks(14)?) / TICKS_PER_SEC,
     })
 }
 

@@ -73,6 +73,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "torr",
             "torr-base",
+            "torr-interop",
             "torr-metainfo",
             "torr-node",
             "torr-store",

@@ -1,11 +1,14 @@
-//! Figures that hold on a noisy machine: allocations per block, memory, ratios.
+//! Figures that hold on a noisy machine: allocations per block, memory, ratios; and torr against others.
 #![allow(clippy::print_stdout)]
 
 mod counter;
+mod floor;
 mod memory;
 mod pipe;
+mod versus;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -15,18 +18,25 @@ static ALLOCATOR: counter::Counting = counter::Counting;
 /// What a block may allocate, both ends together: nothing; the tolerance is for tables that grow once.
 const PER_BLOCK_MAX: f64 = 0.01;
 
-fn main() -> Result<()> {
-    let command = std::env::args().nth(1);
-    match command.as_deref() {
-        Some("gate") => gate(),
-        Some("pipe") => {
+fn main() -> Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", args.as_slice()),
+    };
+    match command {
+        "gate" => gate()?,
+        "pipe" => {
             print_cost("4 MiB", pipe::transfer(1 << 30, 4 << 20)?);
             print_cost("256 KiB", pipe::transfer(1 << 30, 256 << 10)?);
-            Ok(())
         }
-        Some("memory") => memory(),
-        Some(_) | None => bail!("usage: torr-bench gate | pipe | memory"),
+        "memory" => memory()?,
+        "versus" => return versus::main(rest),
+        "floor-leech" => floor::leech(rest)?,
+        "floor-seed" => floor::seed(rest)?,
+        _ => bail!("usage: torr-bench gate | pipe | memory | versus [OPTIONS]"),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_cost(name: &str, cost: pipe::Cost) {

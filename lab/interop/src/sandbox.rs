@@ -25,10 +25,16 @@ exit $status
 
 /// Returns the temporary folder once inside; outside it replaces this process and does not return.
 pub fn enter() -> Result<PathBuf> {
-    if let Some(dir) = std::env::var_os(INSIDE) {
-        return Ok(PathBuf::from(dir));
+    let base = std::env::var_os("TORR_INTEROP_TMP").map_or_else(std::env::temp_dir, PathBuf::from);
+    enter_in(&base)
+}
+
+/// Like [`enter`], with the temporary folder below `base`.
+pub fn enter_in(base: &Path) -> Result<PathBuf> {
+    if let Some(dir) = inside() {
+        return Ok(dir);
     }
-    let dir = scratch()?;
+    let dir = scratch(base)?;
     let me = std::env::current_exe().context("finding the harness's own path")?;
     let error = Command::new("unshare")
         .args([
@@ -48,8 +54,12 @@ pub fn enter() -> Result<PathBuf> {
     bail!("cannot run unshare (root is needed): {error}")
 }
 
-fn scratch() -> Result<PathBuf> {
-    let base = std::env::var_os("TORR_INTEROP_TMP").map_or_else(std::env::temp_dir, PathBuf::from);
+/// The temporary folder, if this process is inside already.
+pub fn inside() -> Option<PathBuf> {
+    std::env::var_os(INSIDE).map(PathBuf::from)
+}
+
+fn scratch(base: &Path) -> Result<PathBuf> {
     let dir = base.join(format!("torr-interop-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     // Trackers drop their privileges and still have to reach their folder.

@@ -74,6 +74,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr",
             "torr-base",
             "torr-interop",
+            "torr-hash",
             "torr-metainfo",
             "torr-node",
             "torr-store",

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, OFlags};
-use sha1::{Digest, Sha1};
 use torr_base::{BLOCK_LEN, PieceIndex};
 use torr_metainfo::Metainfo;
 
@@ -27,12 +26,11 @@ const READ_LEN: usize = 256 << 10;
 /// A partner that is silent for this long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Hashes many pieces: the one place to change for another implementation.
-pub(crate) fn hash_pieces(pieces: &[&[u8]]) -> Vec<[u8; 20]> {
-    pieces
-        .iter()
-        .map(|piece| Sha1::digest(piece).into())
-        .collect()
+/// Hashes many pieces side by side.
+fn hash_pieces(pieces: &[&[u8]]) -> Vec<[u8; 20]> {
+    let parts: Vec<[&[u8]; 1]> = pieces.iter().map(|piece| [*piece]).collect();
+    let messages: Vec<&[&[u8]]> = parts.iter().map(|parts| &parts[..]).collect();
+    torr_hash::sha1_all(&messages)
 }
 
 /// `floor-leech FROM TORRENT FILE`

@@ -113,7 +113,7 @@ impl<B> Swarm<B> {
         }
         let piece_len = u64::from(self.geometry.piece_len_max());
         let in_time = rate * TURNS_MILLIS / 1_000 / piece_len;
-        let share = self.open_pieces_max() * 3 / 2 / self.senders.max(1) as usize;
+        let share = self.open_pieces_max() * 2 / self.senders.max(1) as usize;
         Some((in_time as usize).min(share).clamp(1, WIDTH_MAX))
     }
 
@@ -225,8 +225,8 @@ impl<B> Swarm<B> {
     fn is_full(&self, fast: bool) -> bool {
         let active = self.assembly.active();
         if fast {
-            let taken = self.assembly.memory() * 4 >= self.config.assembly_blocks * 3;
-            taken || active >= FAST_FACTOR * self.open_pieces_max()
+            self.assembly.memory() >= self.config.assembly_blocks
+                || active >= FAST_FACTOR * self.open_pieces_max()
         } else {
             active >= self.open_pieces_max()
         }

@@ -8,7 +8,7 @@
 use torr_base::PieceIndex;
 
 /// Blocks asked for in a row of one piece, where there are several.
-const IN_A_ROW: u32 = 8;
+const IN_A_ROW: u32 = 4;
 /// Pieces at a time, at most: as many as are hashed side by side.
 pub(crate) const WIDTH_MAX: usize = 16;
 

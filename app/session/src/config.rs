@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use torr_disk::IoMode;
 use torr_metainfo::FilePriorities;
 use torr_net::PortChoice;
 
@@ -20,6 +21,8 @@ pub struct SessionConfig {
     pub up_rate: Option<u64>,
     /// Bytes that the whole process should take at most.
     pub memory: u64,
+    /// How whole pieces are written.
+    pub io: IoMode,
     /// False: nothing is ever sent but what the protocol needs.
     pub allow_upload: bool,
     /// Let trackers of the open Internet lead to private addresses.
@@ -42,6 +45,7 @@ impl SessionConfig {
             down_rate: None,
             up_rate: None,
             memory: 64 << 20,
+            io: IoMode::default(),
             allow_upload: true,
             allow_private: false,
             conns_max: 2_000,

@@ -49,7 +49,7 @@ pub use session::Session;
 pub use stats::{TorrentState, TorrentStats, TrackerStatus};
 pub use torrent::Torrent;
 
-pub use torr_disk::{CheckReport, FileReport, FileState, OpenProgress, check};
+pub use torr_disk::{CheckReport, FileReport, FileState, IoMode, OpenProgress, check};
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};
 pub use torr_node::{PeerStats, TrackerEvent, TrackerState};

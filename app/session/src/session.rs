@@ -71,7 +71,10 @@ impl Session {
         let state_dir = absolute(&config.state_dir)?;
         let seed = getrandom::u64()
             .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
-        let disk_config = DiskConfig::default();
+        let disk_config = DiskConfig {
+            io: config.io,
+            ..DiskConfig::default()
+        };
         let conns_max = descriptors::share(config.conns_max, disk_config.open_files_max);
         let sockets = Sockets::bind(config.port, config.bind)?;
         let listen = sockets.addrs();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{F, Rig, Sample, TempDir, lazy, spec};
 use torr_base::{Bitfield, Rng};
-use torr_disk::{DiskConfig, check};
+use torr_disk::{DiskConfig, IoMode, check};
 
 const KILLS: u32 = 25;
 
@@ -27,6 +27,7 @@ fn config() -> DiskConfig {
         mark_bytes: 2 << 20,
         unmarked_bytes_max: 4 << 20,
         open_files_max: 16,
+        io: IoMode::Direct,
         ..DiskConfig::default()
     }
 }

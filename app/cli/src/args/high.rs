@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use torr::IoMode;
 
 use crate::args::low::{DownloadArgs, Field, Mode};
 use crate::args::settings::Settings;
@@ -15,7 +16,7 @@ use crate::select::Selection;
 use crate::units;
 
 /// Below this no torrent can be moved at a good rate, nor its buffers be had.
-const MEMORY_MIN: u64 = 24 << 20;
+const MEMORY_MIN: u64 = 20 << 20;
 
 /// A download as it was asked for.
 #[derive(Debug)]
@@ -93,6 +94,7 @@ pub(crate) struct Disk {
     pub(crate) preallocate: bool,
     pub(crate) state: PathBuf,
     pub(crate) memory: u64,
+    pub(crate) io: IoMode,
 }
 
 /// How much is said, and how.
@@ -149,6 +151,7 @@ impl High {
                 preallocate: settings.flag("preallocate")?,
                 state: state_dir(env, &settings)?,
                 memory: settings.parse("memory", parse_memory)?.unwrap_or(64 << 20),
+                io: settings.parse("io", parse_io)?.unwrap_or_default(),
             },
             exec: settings.text("exec").map(ToOwned::to_owned),
             show: show(env, &settings, low.json, low.print.as_ref())?,
@@ -245,6 +248,15 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     match memory < MEMORY_MIN {
         true => Err(format!("at least {} are needed", units::binary(MEMORY_MIN))),
         false => Ok(memory),
+    }
+}
+
+fn parse_io(text: &str) -> Result<IoMode, String> {
+    match text {
+        "auto" => Ok(IoMode::Auto),
+        "direct" => Ok(IoMode::Direct),
+        "buffered" => Ok(IoMode::Buffered),
+        _ => Err(format!("`{text}` is not auto, direct or buffered")),
     }
 }
 

@@ -142,6 +142,10 @@ pub(crate) struct DownloadArgs {
     /// How much memory to use [default: 64MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Disk")]
     pub(crate) memory: Option<OsString>,
+    /// auto, direct (past the page cache) or buffered; auto is direct where no peer is waiting for what
+    /// came [default: auto]
+    #[arg(long, value_name = "HOW", help_heading = "Disk")]
+    pub(crate) io: Option<OsString>,
 
     /// Run this when a torrent is done, with TORR_HASH TORR_NAME TORR_PATH TORR_SIZE set
     #[arg(long, value_name = "CMD", help_heading = "Output")]

@@ -16,10 +16,11 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 18] = [
+pub(crate) const SETTINGS: [(&str, &str); 19] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
+    ("io", "auto"),
     ("preallocate", "false"),
     ("down", "none"),
     ("up", "none"),
@@ -183,6 +184,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("dir", &args.dir),
         ("state", &args.state),
         ("memory", &args.memory),
+        ("io", &args.io),
         ("down", &args.down),
         ("up", &args.up),
         ("port", &args.port),

@@ -312,6 +312,7 @@ fn plan(env: &Env, high: High, torrents: Vec<Planned>) -> Plan {
             down_rate: high.network.down,
             up_rate: high.network.up,
             memory: high.disk.memory,
+            io: high.disk.io,
             allow_upload: high.network.upload,
             ..SessionConfig::new(high.disk.state)
         },

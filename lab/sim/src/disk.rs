@@ -58,6 +58,8 @@ pub struct Disk<F> {
     /// Blocks that the open jobs hold.
     pub(crate) open_blocks: usize,
     closed: bool,
+    /// Blocks that were hashed before their piece was whole.
+    hashed_early: u64,
     of: PhantomData<F>,
 }
 
@@ -76,6 +78,7 @@ impl<F: Fidelity> Disk<F> {
             open_jobs: 0,
             open_blocks: 0,
             closed: false,
+            hashed_early: 0,
             of: PhantomData,
         }
     }
@@ -84,6 +87,12 @@ impl<F: Fidelity> Disk<F> {
     #[must_use]
     pub fn told(&self) -> &Bitfield {
         &self.told
+    }
+
+    /// Blocks that were hashed before their piece was whole.
+    #[must_use]
+    pub fn hashed_early(&self) -> u64 {
+        self.hashed_early
     }
 
     /// The faults are over.
@@ -222,7 +231,8 @@ impl<F: Fidelity> Disk<F> {
 
     /// Goes on with the hash of a piece, of which only the number of blocks is kept: what they are is
     /// looked at when the piece is whole.
-    fn hash(&self, run: &mut HashRun<F::Block>) {
+    fn hash(&mut self, run: &mut HashRun<F::Block>) {
+        self.hashed_early += run.blocks.len() as u64;
         assert_eq!(
             run.first, run.hashed.blocks,
             "a run begins where the last ended"

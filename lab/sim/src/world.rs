@@ -567,6 +567,12 @@ impl<F: Fidelity> NodeHost<F> {
         &self.gauge
     }
 
+    /// Where its pieces are.
+    #[must_use]
+    pub fn disk(&self) -> &Disk<F> {
+        &self.disk
+    }
+
     /// How it was to start.
     #[must_use]
     pub fn plan(&self) -> &NodePlan {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use torr_base::{Bitfield, Instant};
-use torr_sim::{Bytes, Fidelity, Messages, NodePlan, Torrent, Trace, Weather, World, addr_of};
+use torr_sim::{
+    Bytes, Fidelity, LinkProfile, Messages, NodePlan, Torrent, Trace, Weather, World, addr_of,
+};
 
 /// Watches the host that the environment names, to look into a failure.
 fn trace() -> Trace {
@@ -57,6 +59,43 @@ fn a_few_leechers_share() {
     assert!(last < Duration::from_secs(30), "{last:?}");
     let (last, _) = swarm::<Bytes>(3, 4, 2_000_000);
     assert!(last < Duration::from_secs(12), "{last:?}");
+}
+
+#[test]
+fn a_fast_seed_is_asked_for_pieces_side_by_side() {
+    let torrent = Torrent::new(4, 256 << 20, 2 << 20, false);
+    let pieces = torrent.geometry.piece_count();
+    let weather = Weather {
+        check_always: true,
+        ..Weather::default()
+    };
+    let mut world: World<Messages> = World::new(4, torrent, weather, trace());
+    let mut plan = NodePlan::new(Bitfield::full(pieces));
+    plan.link = LinkProfile {
+        up: 200_000_000,
+        down: 200_000_000,
+        latency: Duration::from_millis(1),
+    };
+    plan.blocks = 2_600;
+    plan.disk.rate = 2_000_000_000;
+    plan.peers = (0..2).map(addr_of).collect();
+    world.add_node(plan.clone());
+    plan.have = Bitfield::new(pieces);
+    world.add_node(plan);
+    world.run_until(Instant::ZERO + Duration::from_secs(10));
+    let node = world.node(1).expect("the leecher");
+    let done = node.news().complete.expect("it is complete");
+    assert!(
+        done.since(Instant::ZERO) < Duration::from_secs(4),
+        "{done:?}"
+    );
+    // Most of what came was hashed beside other pieces, before its own was whole.
+    let early = node.disk().hashed_early();
+    assert!(early > u64::from(pieces) * 128 / 2, "{early}");
+    let stats = node.stats().expect("it is in its swarm");
+    assert_eq!(stats.swarm.wasted, 0);
+    assert!(node.gauge().most.get() < 2_300, "{:?}", node.gauge());
+    world.stop_all();
 }
 
 #[test]

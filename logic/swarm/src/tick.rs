@@ -43,6 +43,10 @@ impl<B> Swarm<B> {
             return;
         }
         self.commit_if_due(now, out);
+        if self.is_alone() {
+            // The first peers are not kept waiting for a tick.
+            self.dial(now, out);
+        }
         if now < self.ticked + TICK {
             return;
         }
@@ -71,7 +75,8 @@ impl<B> Swarm<B> {
         let other = if !self.peers.is_empty() {
             Some(tick)
         } else if self.wants_dials() {
-            self.dialer.next_due().map(|due| due.max(tick))
+            let soonest = if self.is_alone() { self.ticked } else { tick };
+            self.dialer.next_due().map(|due| due.max(soonest))
         } else {
             None
         };
@@ -159,6 +164,11 @@ impl<B> Swarm<B> {
             self.blame.too_slow(piece, owner);
             self.disown(owner, piece);
         }
+    }
+
+    /// No peer is there, and none on the way.
+    fn is_alone(&self) -> bool {
+        self.peers.is_empty() && self.dialer.dialling() == 0
     }
 
     fn wants_dials(&self) -> bool {

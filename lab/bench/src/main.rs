@@ -4,6 +4,7 @@
 mod counter;
 mod memory;
 mod pipe;
+mod seed;
 
 use std::path::PathBuf;
 
@@ -25,7 +26,10 @@ fn main() -> Result<()> {
             Ok(())
         }
         Some("memory") => memory(),
-        Some(_) | None => bail!("usage: torr-bench gate | pipe | memory"),
+        Some("seed") => seed(),
+        Some(_) | None => bail!(
+            "usage: torr-bench gate | pipe | memory | seed [PEERS [RUNS [MIB-SENT [MIB-PAYLOAD]]]]"
+        ),
     }
 }
 
@@ -38,6 +42,22 @@ fn print_cost(name: &str, cost: pipe::Cost) {
         cost.allocations as f64 / cost.pieces as f64,
         cost.bytes,
     );
+}
+
+fn seed() -> Result<()> {
+    let number = |n, default| {
+        let given = std::env::args().nth(n);
+        given.map_or(Ok(default), |text| text.parse::<u64>())
+    };
+    let folder = std::env::temp_dir().join("torr-bench-seed");
+    seed::measure(&seed::Plan {
+        torr: program()?,
+        folder,
+        peers: number(2, 1)?,
+        runs: u32::try_from(number(3, 3)?)?,
+        sent_mib: number(4, 4_096)?,
+        payload_mib: number(5, 512)?,
+    })
 }
 
 /// Asserts what must hold in every run.

@@ -21,6 +21,7 @@ use torr_store::{BlockBuf, DiskDone, DiskJob, DiskTask, JobId, StorageError, Sto
 use crate::answer::{not_open, perform};
 use crate::cache::FileCache;
 use crate::open::{OpenRequest, Stop, open};
+use crate::serve::{Served, Server};
 use crate::spec::{DiskConfig, OpenProgress, Opened, StorageSpec};
 use crate::storage::{Limits, Storage};
 
@@ -88,7 +89,10 @@ impl Work {
             Self::Open(_) => true,
             Self::Task(_, task) => match task {
                 DiskTask::Verify { .. } | DiskTask::Sync | DiskTask::Close => true,
-                DiskTask::Commit { .. } | DiskTask::Load { .. } | DiskTask::Spill { .. } => false,
+                DiskTask::Commit { .. }
+                | DiskTask::Load { .. }
+                | DiskTask::Recheck { .. }
+                | DiskTask::Spill { .. } => false,
             },
             Self::Mark => false,
         }
@@ -159,6 +163,12 @@ impl Disk {
         };
         self.shared
             .push(id, Work::Open(Box::new(request)), Some(stop));
+    }
+
+    /// What a network thread serves blocks with.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        Server::new(self.shared.config.settled_after)
     }
 
     /// Ends an opening that is still at work; it is answered with an error soon.
@@ -242,8 +252,10 @@ impl Shared {
                 let (done, opened) = open(*request, &self.config, &self.limits, &self.cache);
                 match opened {
                     Ok((storage, opened)) => {
-                        done(Ok(opened));
-                        Ended::Opened(Some(Arc::new(storage)))
+                        let storage = Arc::new(storage);
+                        let served = Some(Served(Arc::downgrade(&storage)));
+                        done(Ok(Opened { served, ..opened }));
+                        Ended::Opened(Some(storage))
                     }
                     Err(error) => {
                         done(Err(error));

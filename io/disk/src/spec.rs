@@ -8,6 +8,7 @@ use torr_base::{Bitfield, PieceIndex};
 use torr_metainfo::Info;
 
 use crate::hook::Hook;
+use crate::serve::Served;
 
 /// How a [`crate::Disk`] works.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct DiskConfig {
     /// Commits wait for the disk rather than let more than this many bytes go unmarked, in all storages
     /// together (G3, G4: 64 MiB).
     pub unmarked_bytes_max: u64,
+    /// How long a file must have been left alone to be sent from without passing through memory (G10).
+    pub settled_after: Duration,
     /// Sees, and may fail, every system call. For tests.
     pub hook: Hook,
 }
@@ -35,6 +38,7 @@ impl Default for DiskConfig {
             mark_after: Duration::from_secs(3),
             mark_bytes: 32 << 20,
             unmarked_bytes_max: 64 << 20,
+            settled_after: Duration::from_secs(60),
             hook: Hook::default(),
         }
     }
@@ -116,4 +120,6 @@ pub struct Opened {
     /// Bytes that were read to hash them.
     pub checked_bytes: u64,
     pub warnings: Vec<OpenWarning>,
+    /// For a [`crate::Server`].
+    pub served: Option<Served>,
 }

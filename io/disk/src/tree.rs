@@ -44,6 +44,8 @@ pub(crate) enum Place {
 const CALL_LEN: u64 = 256 * 1024;
 /// Slices in one call: whole blocks, and one that began in the middle.
 const CALL_SLICES: usize = 17;
+/// Bytes that are read with a block that is not in memory.
+const READ_AHEAD: u64 = 512 * 1024;
 /// The name of the parts file in the state directory.
 pub(crate) const PARTS_NAME: &str = "parts";
 
@@ -140,6 +142,35 @@ impl Tree {
             writable: write,
         };
         Ok(self.cache.put((self.id, file), open))
+    }
+
+    /// The open file, if somebody opened it before.
+    pub(crate) fn open_already(&self, file: u32) -> Option<Arc<OpenFile>> {
+        self.cache.get((self.id, file), false)
+    }
+
+    /// What has the name of that file may be another one now.
+    pub(crate) fn forget_open(&self, file: u32) {
+        self.cache.forget((self.id, file));
+    }
+
+    /// Has the kernel begin with what follows a range that is not in memory: who asks for a block mostly
+    /// asks for the rest of its piece.
+    pub(crate) fn read_ahead(&self, range: Range<u64>, piece_end: u64) {
+        let end = piece_end.min(range.start + READ_AHEAD);
+        let Some(first) = self.plan.segments(range.start..end).next() else {
+            return;
+        };
+        let Some((file, offset)) = self.locate(first) else {
+            return;
+        };
+        let Ok(open) = self.file(file, false) else {
+            return;
+        };
+        let len = first.len.min(range.end - range.start);
+        if crate::resident::is_resident(&open.fd, offset, len) == Some(false) {
+            crate::resident::read_soon(&open.fd, offset, first.len);
+        }
     }
 
     /// Keeps a file that was just made.

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
-use torr_base::{Bitfield, Instant, PieceIndex, RawBlock};
+use torr_base::{Bitfield, Instant, PieceIndex, RawBlock, Rng};
 use torr_store::{
-    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, PieceCommit, StorageError,
-    StorageErrorKind, StorageOp,
+    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, FileSource, Found, LoadError,
+    PieceCommit, StorageError, StorageErrorKind, StorageId, StorageOp,
 };
 
 use crate::fidelity::{Fidelity, Stored, is_right};
@@ -58,11 +58,18 @@ pub struct Disk<F> {
     /// Blocks that the open jobs hold.
     pub(crate) open_blocks: usize,
     closed: bool,
+    /// Which blocks are in memory at a moment.
+    rng: Rng,
     of: PhantomData<F>,
 }
 
 impl<F: Fidelity> Disk<F> {
-    pub(crate) fn new(torrent: Rc<Torrent>, have: Bitfield, profile: DiskProfile) -> Self {
+    pub(crate) fn new(
+        torrent: Rc<Torrent>,
+        have: Bitfield,
+        profile: DiskProfile,
+        rng: Rng,
+    ) -> Self {
         Self {
             torrent,
             profile,
@@ -76,6 +83,7 @@ impl<F: Fidelity> Disk<F> {
             open_jobs: 0,
             open_blocks: 0,
             closed: false,
+            rng,
             of: PhantomData,
         }
     }
@@ -84,6 +92,17 @@ impl<F: Fidelity> Disk<F> {
     #[must_use]
     pub fn told(&self) -> &Bitfield {
         &self.told
+    }
+
+    pub(crate) fn torrent(&self) -> &Torrent {
+        &self.torrent
+    }
+
+    fn must_know(&self, range: RawBlock) {
+        assert!(
+            self.told.get(PieceIndex::new(range.piece)),
+            "{range:?} is read from a piece that was never committed"
+        );
     }
 
     /// The faults are over.
@@ -130,6 +149,7 @@ impl<F: Fidelity> Disk<F> {
             DiskResult::Committed { pieces } => pieces,
             DiskResult::Verified(piece) => std::slice::from_ref(piece),
             DiskResult::Loaded { .. }
+            | DiskResult::Rechecked { .. }
             | DiskResult::Spilled { .. }
             | DiskResult::Synced(_)
             | DiskResult::Closed(_) => &[],
@@ -141,7 +161,10 @@ impl<F: Fidelity> Disk<F> {
             DiskResult::Committed { pieces } => pieces.iter().map(|p| p.blocks.len()).sum(),
             DiskResult::Loaded { .. } => 1,
             DiskResult::Spilled { blocks, .. } => blocks.len(),
-            DiskResult::Verified(_) | DiskResult::Synced(_) | DiskResult::Closed(_) => 0,
+            DiskResult::Verified(_)
+            | DiskResult::Rechecked { .. }
+            | DiskResult::Synced(_)
+            | DiskResult::Closed(_) => 0,
         };
     }
 
@@ -160,6 +183,7 @@ impl<F: Fidelity> Disk<F> {
                 (blocks.len(), bytes, false)
             }
             DiskTask::Verify { piece, .. } => (0, piece_len(*piece), true),
+            DiskTask::Recheck { piece } => (0, piece_len(*piece), false),
             DiskTask::Sync | DiskTask::Close => (0, 0, true),
         }
     }
@@ -173,13 +197,10 @@ impl<F: Fidelity> Disk<F> {
                     .collect(),
             },
             DiskTask::Load { range, mut buf } => {
-                let known = self.told.get(PieceIndex::new(range.piece));
-                assert!(
-                    known,
-                    "{range:?} is read from a piece that was never committed"
-                );
+                self.must_know(range);
                 F::load(&self.torrent, range, 0, &mut buf);
                 let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                let result = result.map_err(LoadError::Storage);
                 DiskResult::Loaded { range, buf, result }
             }
             DiskTask::Spill { blocks } => {
@@ -196,6 +217,11 @@ impl<F: Fidelity> Disk<F> {
             }
             DiskTask::Verify { piece, digests } => {
                 DiskResult::Verified(self.verify(piece, digests, fails))
+            }
+            DiskTask::Recheck { piece } => {
+                let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                let result = result.map_err(LoadError::Storage);
+                DiskResult::Rechecked { piece, result }
             }
             DiskTask::Sync => {
                 let result = outcome(fails, StorageOp::Sync, StorageErrorKind::Io);
@@ -272,6 +298,27 @@ impl<F: Fidelity> Disk<F> {
         outcome(full, StorageOp::Write, StorageErrorKind::NoSpace)?;
         self.written += bytes;
         Ok(())
+    }
+}
+
+/// Every way of having a block comes up, in no order.
+impl<F: Fidelity> FileSource<F::Block> for Disk<F> {
+    fn look(&mut self, _: StorageId, range: RawBlock) -> Found {
+        self.must_know(range);
+        match self.rng.below(4) {
+            0 => Found::Cold,
+            1 => Found::Resident,
+            _ => Found::Sendable,
+        }
+    }
+
+    fn read(&mut self, _: StorageId, range: RawBlock, buf: &mut F::Block) -> bool {
+        self.must_know(range);
+        let here = !self.rng.one_in(8);
+        if here {
+            F::load(&self.torrent, range, 0, buf);
+        }
+        here
     }
 }
 

@@ -29,6 +29,7 @@ mod assembly;
 mod blame;
 mod choker;
 mod dialer;
+mod doubt;
 mod init;
 mod invariants;
 mod peer;
@@ -43,7 +44,7 @@ pub use action::{
     PeerKey, PeerMark,
 };
 pub use init::{FilePieces, SwarmInit};
-pub use peer::{NewPeer, PeerCx};
+pub use peer::{NewPeer, PeerCx, Sources};
 pub use rates::Rate;
 pub use stats::{PeerStats, SwarmStats};
 pub use swarm::{Phase, Swarm, SwarmConfig};

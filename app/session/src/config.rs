@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use torr_disk::IoMode;
 use torr_metainfo::FilePriorities;
@@ -31,6 +32,9 @@ pub struct SessionConfig {
     /// many descriptors, even after its soft limit was raised to the hard one.
     pub conns_max: usize,
     pub conns_per_torrent_max: usize,
+    /// How long a file must have been left alone before its blocks are sent to peers without being read
+    /// first. Until then a block costs more to send, and a change of the file spoils none.
+    pub settled_after: Duration,
 }
 
 impl SessionConfig {
@@ -50,6 +54,7 @@ impl SessionConfig {
             allow_private: false,
             conns_max: 2_000,
             conns_per_torrent_max: 200,
+            settled_after: Duration::from_secs(60),
         }
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
-use torr_base::{InfoHash, Instant};
-use torr_disk::{Disk, Opened};
+use torr_base::{InfoHash, Instant, RawBlock};
+use torr_disk::{Disk, Opened, Server};
 use torr_metainfo::{FileIndex, FilePriorities};
-use torr_net::Host;
+use torr_net::{Files, Host};
 use torr_node::{AddError, News, Node, Notice, SwarmInit, TorrentInit, TorrentKey};
-use torr_store::{BlockBuf, DiskJob};
+use torr_store::{BlockBuf, DiskJob, FileSource, Found, StorageId};
 
 use crate::events::{Event, lock};
 use crate::stats::TorrentStats;
@@ -65,9 +66,35 @@ impl Registry {
 #[derive(Debug)]
 pub(crate) struct SessionHost {
     disk: Arc<Disk>,
+    /// What is in memory of their files.
+    files: FilesOnDisk,
     registry: Arc<Registry>,
     /// Those that are in their swarms.
     torrents: BTreeMap<TorrentKey, Arc<Shared>>,
+}
+
+/// Joins what the shard asks of files to what the disk offers; neither knows the other.
+#[derive(Debug)]
+pub(crate) struct FilesOnDisk(Server);
+
+impl FileSource<BlockBuf> for FilesOnDisk {
+    fn look(&mut self, storage: StorageId, range: RawBlock) -> Found {
+        self.0.look(storage, range)
+    }
+
+    fn read(&mut self, storage: StorageId, range: RawBlock, buf: &mut BlockBuf) -> bool {
+        self.0.read(storage, range, buf)
+    }
+}
+
+impl Files for FilesOnDisk {
+    fn place(&self, storage: StorageId, range: RawBlock) -> Option<(BorrowedFd<'_>, u64)> {
+        self.0.place(storage, range)
+    }
+
+    fn never_send(&mut self) {
+        self.0.never_send();
+    }
 }
 
 /// A torrent whose storage is open, on its way into its swarm.
@@ -84,6 +111,7 @@ pub(crate) struct Joining {
 impl SessionHost {
     pub(crate) fn new(disk: Arc<Disk>, registry: Arc<Registry>) -> Self {
         Self {
+            files: FilesOnDisk(disk.server()),
             disk,
             registry,
             torrents: BTreeMap::new(),
@@ -92,6 +120,9 @@ impl SessionHost {
 
     pub(crate) fn join(&mut self, node: &mut Node<BlockBuf>, now: Instant, joining: Joining) {
         let Joining { shared, opened, .. } = joining;
+        if let Some(served) = opened.served {
+            self.files.0.add(shared.id, &served);
+        }
         let init = TorrentInit {
             storage: shared.id,
             swarm: SwarmInit::new(&shared.info, &joining.wanted, opened.have, opened.partial),
@@ -124,6 +155,12 @@ impl SessionHost {
 }
 
 impl Host for SessionHost {
+    type Files = FilesOnDisk;
+
+    fn files(&mut self) -> &mut FilesOnDisk {
+        &mut self.files
+    }
+
     fn disk(&mut self, job: DiskJob<BlockBuf>) {
         self.disk.submit(job);
     }
@@ -153,9 +190,13 @@ impl Host for SessionHost {
             },
             Notice::Complete => Event::Complete,
             Notice::Synced => Event::Synced,
+            Notice::Lost { pieces } => Event::Warning(format!(
+                "{pieces} pieces were changed by another program; they are not shared any more"
+            )),
             Notice::Failed(error) => Event::Failed(error),
             Notice::Stopped => {
                 publish(node, key, shared);
+                self.files.0.remove(shared.id);
                 node.remove_torrent(key);
                 if let Some(shared) = self.torrents.remove(&key) {
                     self.over(&shared);
@@ -167,7 +208,10 @@ impl Host for SessionHost {
         shared.hub.emit(&event);
     }
 
-    fn observe(&mut self, node: &Node<BlockBuf>, _now: Instant) {
+    fn observe(&mut self, node: &mut Node<BlockBuf>, now: Instant) {
+        self.files
+            .0
+            .changes(|storage, file| node.handle_file_changed(now, storage, file));
         for (key, shared) in &self.torrents {
             publish(node, *key, shared);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use torr_base::Rng;
-use torr_disk::{Disk, DiskConfig, OnExisting, StorageSpec};
+use torr_disk::{Disk, DiskConfig, OnExisting, Server, StorageSpec};
 use torr_metainfo::{FilePriorities, FilePriority, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
@@ -73,9 +73,13 @@ impl Session {
             .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
         let disk_config = DiskConfig {
             io: config.io,
+            settled_after: config.settled_after,
             ..DiskConfig::default()
         };
-        let conns_max = descriptors::share(config.conns_max, disk_config.open_files_max);
+        let conns_max = descriptors::share(
+            config.conns_max,
+            disk_config.open_files_max + Server::FILES_MAX,
+        );
         let sockets = Sockets::bind(config.port, config.bind)?;
         let listen = sockets.addrs();
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);

@@ -1,7 +1,7 @@
 //! From a job to its answer.
 
 use torr_store::{
-    BlockBuf, CommitError, Committed, DiskResult, DiskTask, PieceCommit, StorageError,
+    BlockBuf, CommitError, Committed, DiskResult, DiskTask, LoadError, PieceCommit, StorageError,
     StorageErrorKind, StorageOp,
 };
 
@@ -25,6 +25,10 @@ pub(crate) fn perform(storage: &Storage, task: DiskTask<BlockBuf>) -> DiskResult
             blocks,
         },
         DiskTask::Verify { piece, digests } => DiskResult::Verified(storage.verify(piece, digests)),
+        DiskTask::Recheck { piece } => DiskResult::Rechecked {
+            piece,
+            result: storage.recheck(piece),
+        },
         DiskTask::Sync => DiskResult::Synced(storage.mark()),
         DiskTask::Close => DiskResult::Closed(storage.close()),
     }
@@ -40,7 +44,11 @@ pub(crate) fn not_open(task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
         DiskTask::Load { range, buf } => DiskResult::Loaded {
             range,
             buf,
-            result: Err(closed(StorageOp::Read)),
+            result: Err(LoadError::Storage(closed(StorageOp::Read))),
+        },
+        DiskTask::Recheck { piece } => DiskResult::Rechecked {
+            piece,
+            result: Err(LoadError::Storage(closed(StorageOp::Check))),
         },
         DiskTask::Spill { blocks } => DiskResult::Spilled {
             blocks,

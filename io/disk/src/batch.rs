@@ -26,6 +26,7 @@ impl Hashing {
             DiskTask::Load { .. }
             | DiskTask::Spill { .. }
             | DiskTask::Verify { .. }
+            | DiskTask::Recheck { .. }
             | DiskTask::Sync
             | DiskTask::Close => Err(task),
         }

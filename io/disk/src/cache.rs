@@ -108,6 +108,18 @@ impl FileCache {
         file
     }
 
+    /// Forgets one file: who opens it next gets what has its name then.
+    pub(crate) fn forget(&self, key: FileKey) {
+        let mut inner = self.lock();
+        let gone = inner.open.remove(&key);
+        if let Some((_, used)) = &gone {
+            inner.by_age.remove(used);
+        }
+        // Closing a file may take the kernel a while.
+        drop(inner);
+        drop(gone);
+    }
+
     /// Closes half of what is open: the process has no descriptors left.
     pub(crate) fn relieve(&self) {
         let mut inner = self.lock();

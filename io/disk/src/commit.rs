@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use torr_base::{BLOCK_LEN, PieceIndex, RawBlock};
 use torr_store::{
-    BITS, BlockBuf, CommitError, Committed, Digest, PieceCommit, Record, SpillBlock, StorageError,
-    StorageErrorKind, StorageOp, bits_of,
+    BITS, BlockBuf, CommitError, Committed, Digest, LoadError, PieceCommit, Record, SpillBlock,
+    StorageError, StorageErrorKind, StorageOp, bits_of,
 };
 
 use crate::errno::refused;
@@ -68,6 +68,7 @@ impl Storage {
                 let slices = self.slices(piece, &commit.blocks);
                 let written = self.write(range.clone(), &slices, &mut touched, direct);
                 written.map_err(CommitError::Storage).inspect(|()| {
+                    self.sure_of(piece);
                     touched.bytes += range.end - range.start;
                     add_piece(&mut records, piece);
                 })
@@ -92,8 +93,12 @@ impl Storage {
         direct: bool,
     ) -> Result<(), StorageError> {
         self.make_files(range.clone())?;
-        touched.files.extend(self.tree.touched(range.clone()));
-        self.tree.write(range.start, slices, direct)
+        let files: Vec<u32> = self.tree.touched(range.clone()).collect();
+        let open = self.begin_write(&files)?;
+        let written = self.tree.write(range.start, slices, direct);
+        self.end_write(&open);
+        touched.files.extend(files);
+        written
     }
 
     /// The bytes of a piece in its blocks. A piece without all of its blocks is the caller's mistake: its
@@ -113,23 +118,19 @@ impl Storage {
     }
 
     /// Reads a range of a piece into the start of `buf`.
-    pub(crate) fn load(&self, range: RawBlock, buf: &mut BlockBuf) -> Result<(), StorageError> {
+    pub(crate) fn load(&self, range: RawBlock, buf: &mut BlockBuf) -> Result<(), LoadError> {
         let geometry = self.tree.plan.geometry();
         let whole = buf.as_mut();
-        let Some(piece) = geometry
-            .piece(range.piece)
-            .filter(|_| geometry.contains(range, whole.len() as u32))
-        else {
+        if !geometry.contains(range, whole.len() as u32) {
             debug_assert!(false, "{range:?} is in no piece");
-            return Err(refused(
+            return Err(LoadError::Storage(refused(
                 StorageErrorKind::Io,
                 StorageOp::Read,
                 "a piece",
                 format!("{range:?} is in no piece"),
-            ));
-        };
-        let start = geometry.piece_start(piece) + u64::from(range.offset);
-        self.tree.read(start, &mut whole[..range.len as usize])
+            )));
+        }
+        self.load_verified(range, &mut whole[..range.len as usize])
     }
 
     /// Writes blocks that nobody has verified, and notes in the log where they are.

@@ -7,6 +7,7 @@
 //! - G4: only what no mark covers is hashed again at the start.
 //! - G6: nothing outside the download folder is touched, whatever names, links or races there are.
 //! - G7: a file that torr did not make is taken over only if it is of this torrent, or blank.
+//! - G10: a file that somebody else changed is not read from until its pieces were hashed again.
 //! - G11: files are read, never mapped: one that shrinks is an error and no crash.
 //! - G13: a damaged have-log costs the damaged records, and says so.
 //!
@@ -20,6 +21,7 @@ mod check_files;
 mod commit;
 mod direct;
 mod errno;
+mod guard;
 mod hash;
 mod hash_files;
 mod hook;
@@ -27,16 +29,20 @@ mod log_file;
 mod open;
 mod plan;
 mod pool;
+mod resident;
 mod root;
+mod serve;
 mod settle;
 mod spec;
 mod state;
 mod storage;
 mod survey;
 mod tree;
+mod verified;
 
 pub use check_files::{CheckReport, FileReport, FileState, check};
 pub use hash_files::{Walked, WalkedFile, hash_files, walk};
 pub use hook::{Call, Hook};
 pub use pool::Disk;
+pub use serve::{Served, Server};
 pub use spec::{DiskConfig, IoMode, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};

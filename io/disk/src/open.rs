@@ -119,6 +119,11 @@ fn try_open(
 
     let have = have(&tree, &image, &found, &checked);
     let storage = Storage::new(tree, lock, log, limits.clone());
+    // Whoever changed a file while it was hashed is found out by its first reader.
+    found
+        .looks
+        .iter()
+        .for_each(|(file, mark)| storage.guard.put(*file, *mark));
     let settle = Settle {
         storage: &storage,
         spec,

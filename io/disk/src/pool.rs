@@ -22,6 +22,7 @@ use crate::answer::{not_open, perform};
 use crate::batch::{self, Hashing};
 use crate::cache::FileCache;
 use crate::open::{OpenRequest, Stop, open};
+use crate::serve::{Served, Server};
 use crate::spec::{DiskConfig, OpenProgress, Opened, StorageSpec};
 use crate::storage::{Limits, Storage};
 
@@ -118,6 +119,7 @@ impl Work {
                 DiskTask::Commit { .. }
                 | DiskTask::Hash { .. }
                 | DiskTask::Load { .. }
+                | DiskTask::Recheck { .. }
                 | DiskTask::Spill { .. } => false,
             },
             Self::Batch(_) | Self::Mark => false,
@@ -189,6 +191,12 @@ impl Disk {
         };
         self.shared
             .push(id, Work::Open(Box::new(request)), Some(stop));
+    }
+
+    /// What a network thread serves blocks with.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        Server::new(self.shared.config.settled_after)
     }
 
     /// Ends an opening that is still at work; it is answered with an error soon.
@@ -275,8 +283,10 @@ impl Shared {
                 let (done, opened) = open(*request, &self.config, &self.limits, &self.cache);
                 match opened {
                     Ok((storage, opened)) => {
-                        done(Ok(opened));
-                        Ended::Opened(Some(Arc::new(storage)))
+                        let storage = Arc::new(storage);
+                        let served = Some(Served(Arc::downgrade(&storage)));
+                        done(Ok(Opened { served, ..opened }));
+                        Ended::Opened(Some(storage))
                     }
                     Err(error) => {
                         done(Err(error));

@@ -49,6 +49,7 @@ impl Settle<'_> {
             checked: checked.pieces,
             checked_bytes: checked.bytes,
             warnings: self.warnings,
+            served: None,
         })
     }
 
@@ -179,6 +180,7 @@ impl Settle<'_> {
             asked
                 .and_then(|()| fs::ftruncate(&open.fd, len))
                 .map_err(|errno| failed(StorageOp::Write, &tree.show(file), errno))?;
+            self.storage.guard.reset(file);
         }
         Ok(())
     }
@@ -223,6 +225,7 @@ impl Settle<'_> {
                 .map_err(|errno| fail(StorageOp::Write, errno))?;
             fs::fdatasync(&fd).map_err(|errno| fail(StorageOp::Sync, errno))?;
         }
+        self.storage.guard.reset(file);
         tree.keep(file, fd);
         tree.set_place(file, Place::File);
         self.storage.record(&[placed(file)], Touched::default())
@@ -279,6 +282,7 @@ impl Settle<'_> {
                     return Err(failed(StorageOp::Allocate, &tree.show(file), errno));
                 }
             }
+            self.storage.guard.reset(file);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use torr_base::{Bitfield, PieceIndex};
 use torr_metainfo::Info;
 
 use crate::hook::Hook;
+use crate::serve::Served;
 
 /// How whole pieces are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct DiskConfig {
     /// together (G3, G4: 64 MiB).
     pub unmarked_bytes_max: u64,
     pub io: IoMode,
+    /// How long a file must have been left alone to be sent from without passing through memory (G10).
+    pub settled_after: Duration,
     /// Sees, and may fail, every system call. For tests.
     pub hook: Hook,
 }
@@ -59,6 +62,7 @@ impl Default for DiskConfig {
             mark_bytes: 32 << 20,
             unmarked_bytes_max: 64 << 20,
             io: IoMode::default(),
+            settled_after: Duration::from_secs(60),
             hook: Hook::default(),
         }
     }
@@ -140,4 +144,6 @@ pub struct Opened {
     /// Bytes that were read to hash them.
     pub checked_bytes: u64,
     pub warnings: Vec<OpenWarning>,
+    /// For a [`crate::Server`].
+    pub served: Option<Served>,
 }

@@ -18,6 +18,7 @@ use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
 
 use crate::cache::PARTS;
 use crate::errno::{failed, refused};
+use crate::guard::Guard;
 use crate::hook::Call;
 use crate::log_file::{LogFile, sync_log};
 use crate::plan::{Kind, file_of};
@@ -48,6 +49,7 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(crate) tree: Tree,
+    pub(crate) guard: Guard,
     /// `None` once closed.
     lock: Mutex<Option<Lock>>,
     ledger: Mutex<Ledger>,
@@ -89,6 +91,7 @@ pub(crate) struct Touched {
 impl Storage {
     pub(crate) fn new(tree: Tree, lock: Lock, log: LogFile, limits: Limits) -> Self {
         Self {
+            guard: Guard::new(tree.plan.file_count()),
             tree,
             lock: Mutex::new(Some(lock)),
             ledger: Mutex::new(Ledger {

@@ -10,6 +10,7 @@ use torr_store::{
 
 use crate::cache::{OpenFile, PARTS};
 use crate::errno::{failed, refused};
+use crate::guard::Mark;
 use crate::log_file::boot_id;
 use crate::plan::{Kind, file_of};
 use crate::spec::{OnExisting, OpenWarning, StorageSpec};
@@ -36,6 +37,8 @@ pub(crate) struct Move {
 pub(crate) struct Survey {
     /// Bytes that each file has now; 0 where there is none.
     pub(crate) lens: Vec<u64>,
+    /// What each file that is there looks like.
+    pub(crate) looks: Vec<(u32, Mark)>,
     pub(crate) candidates: Vec<Candidate>,
     /// Wanted files whose bytes, as far as there are any, are in the parts file still; in order.
     pub(crate) to_move: Vec<Move>,
@@ -61,6 +64,7 @@ pub(crate) fn survey(
     let pieces = tree.plan.geometry().piece_count();
     let mut found = Survey {
         lens: vec![0; tree.plan.file_count() as usize],
+        looks: Vec::new(),
         candidates: Vec::new(),
         to_move: Vec::new(),
         parts_len: 0,
@@ -156,6 +160,7 @@ impl Look<'_> {
         }
         let len = stat.st_size as u64;
         found.lens[file as usize] = len;
+        found.looks.push((file, Mark::of(&stat)));
         if placed {
             return self.at_ours(file, &stat, found);
         }

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::fs::{Advice, SeekFrom};
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use torr_base::PieceIndex;
 use torr_metainfo::Segment;
@@ -44,9 +44,11 @@ pub(crate) enum Place {
 /// Bytes that one `pwritev` or `pread` of a hash run moves: larger calls were measured slower.
 const CALL_LEN: u64 = 256 * 1024;
 /// Of a piece that is about to be hashed, the kernel is told to read so much ahead.
-const READ_AHEAD: u64 = 4 << 20;
+const HASH_AHEAD: u64 = 4 << 20;
 /// Slices in one call: whole blocks, and one that began in the middle.
 const CALL_SLICES: usize = 17;
+/// Bytes that are read with a block that is not in memory.
+const READ_AHEAD: u64 = 512 * 1024;
 /// The name of the parts file in the state directory.
 pub(crate) const PARTS_NAME: &str = "parts";
 
@@ -150,6 +152,35 @@ impl Tree {
             self.refuse_links(file, &fd)?;
         }
         Ok(self.cache.put((self.id, file), OpenFile::new(fd, write)))
+    }
+
+    /// The open file, if somebody opened it before.
+    pub(crate) fn open_already(&self, file: u32) -> Option<Arc<OpenFile>> {
+        self.cache.get((self.id, file), false)
+    }
+
+    /// What has the name of that file may be another one now.
+    pub(crate) fn forget_open(&self, file: u32) {
+        self.cache.forget((self.id, file));
+    }
+
+    /// Has the kernel begin with what follows a range that is not in memory: who asks for a block mostly
+    /// asks for the rest of its piece.
+    pub(crate) fn read_ahead(&self, range: Range<u64>, piece_end: u64) {
+        let end = piece_end.min(range.start + READ_AHEAD);
+        let Some(first) = self.plan.segments(range.start..end).next() else {
+            return;
+        };
+        let Some((file, offset)) = self.locate(first) else {
+            return;
+        };
+        let Ok(open) = self.file(file, false) else {
+            return;
+        };
+        let len = first.len.min(range.end - range.start);
+        if crate::resident::is_resident(&open.fd, offset, len) == Some(false) {
+            crate::resident::read_soon(&open.fd, offset, first.len);
+        }
     }
 
     /// Keeps a file that was just made.
@@ -321,13 +352,12 @@ impl Tree {
 
     /// Lets the kernel begin to read a range that is wanted soon. It may do so or not.
     pub(crate) fn expect_reads(&self, range: Range<u64>) {
-        let end = range.end.min(range.start + READ_AHEAD);
+        let end = range.end.min(range.start + HASH_AHEAD);
         for segment in self.plan.segments(range.start..end) {
             if let Some((file, offset)) = self.locate(segment)
                 && let Ok(open) = self.file(file, false)
             {
-                let len = std::num::NonZero::new(segment.len);
-                let _ = rustix::fs::fadvise(&open.fd, offset, len, Advice::WillNeed);
+                crate::resident::read_soon(&open.fd, offset, segment.len);
             }
         }
     }

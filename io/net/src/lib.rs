@@ -21,13 +21,14 @@ pub mod http;
 mod inbox;
 mod listen;
 mod requests;
+mod send;
 mod shard;
 mod tasks;
 mod thread;
 pub mod tracker_server;
 mod traffic;
 
-pub use host::Host;
+pub use host::{Files, Host};
 pub use inbox::DiskInbox;
 pub use listen::{ListenError, PortChoice, Sockets};
 pub use thread::{Ending, ShardConfig, ShardGone, ShardHandle};

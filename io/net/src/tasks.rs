@@ -259,8 +259,8 @@ pub(crate) async fn run_observer<H: Host>(shard: Weak<RefCell<Shard<H>>>) {
 }
 
 pub(crate) fn observe<H: Host>(shard: &Shared<H>) {
-    let mut shard = shard.borrow_mut();
-    let now = shard.clock.now();
-    let Shard { node, host, .. } = &mut *shard;
-    host.observe(node, now);
+    shard.borrow_mut().turn(|shard, now| {
+        let Shard { node, host, .. } = shard;
+        host.observe(node, now);
+    });
 }

@@ -257,7 +257,7 @@ mod tests {
 
     use torr_base::PeerId;
     use torr_node::{News, TorrentKey};
-    use torr_store::DiskJob;
+    use torr_store::{DiskJob, NoFiles};
 
     use super::*;
     use crate::PortChoice;
@@ -265,14 +265,21 @@ mod tests {
     /// Has nothing to do; may be told to fail.
     struct Idle {
         fails: bool,
+        files: NoFiles,
     }
 
     impl Host for Idle {
+        type Files = NoFiles;
+
+        fn files(&mut self) -> &mut NoFiles {
+            &mut self.files
+        }
+
         fn disk(&mut self, _: DiskJob<BlockBuf>) {}
 
         fn tell(&mut self, _: &mut Node<BlockBuf>, _: Instant, _: TorrentKey, _: News) {}
 
-        fn observe(&mut self, _: &Node<BlockBuf>, _: Instant) {
+        fn observe(&mut self, _: &mut Node<BlockBuf>, _: Instant) {
             assert!(!self.fails, "in a task");
         }
     }
@@ -290,7 +297,15 @@ mod tests {
             seed: 1,
             inbox: DiskInbox::new(),
         };
-        ShardHandle::start(config, Idle { fails: false }).unwrap()
+        let files = NoFiles;
+        ShardHandle::start(
+            config,
+            Idle {
+                fails: false,
+                files,
+            },
+        )
+        .unwrap()
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
-//! Bytes between sockets and the node: no copy, no allocation, no await.
+//! Bytes from sockets to the node, and when a connection has its turn: no copy, no allocation, no await.
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut};
+use std::io::{ErrorKind, IoSliceMut};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -9,10 +9,9 @@ use torr_node::ConnKey;
 use crate::host::Host;
 use crate::shard::Shard;
 
-/// Bytes that one connection may bring, and take, in one turn; then the others have theirs. Sixteen
-/// blocks make the requests that follow from them go out in one write.
+/// Bytes that one connection may bring in one turn; then the others have theirs. Sixteen blocks make the
+/// requests that follow from them go out in one write.
 const READ_BUDGET: usize = 256 * 1024;
-const WRITE_BUDGET: usize = 256 * 1024;
 
 impl<H: Host> Shard<H> {
     /// The socket of a connection is ready: reads, then writes. True if it has used up its budget.
@@ -88,47 +87,10 @@ impl<H: Host> Shard<H> {
             conn.rouse();
         }
     }
-
-    /// Writes until there is nothing to write, or the socket takes no more, or the budget is used up
-    /// (true: the rest waits for the socket).
-    fn write(&mut self, key: ConnKey) -> bool {
-        let mut left = WRITE_BUDGET;
-        while left > 0 {
-            let Some(socket) = self
-                .conns
-                .get_mut(key)
-                .and_then(|conn| conn.socket.as_ref())
-            else {
-                return false;
-            };
-            let bufs = self.node.write_bufs(self.now, key);
-            let len = bufs[0].len() + bufs[1].len();
-            if len == 0 {
-                return false;
-            }
-            match socket.try_write_vectored(&bufs.map(IoSlice::new)) {
-                Ok(n) => {
-                    if n < len {
-                        clear(socket, Interest::WRITABLE);
-                        left = 0;
-                    }
-                    left = left.saturating_sub(n);
-                    self.node.handle_written(self.now, key, n);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.lost(key);
-                    return false;
-                }
-            }
-        }
-        true
-    }
 }
 
 /// Tells the runtime that the socket is not ready, which it knows by itself only after a call that
 /// failed. Whatever arrives from here on makes it ready again.
-fn clear(socket: &TcpStream, interest: Interest) {
+pub(crate) fn clear(socket: &TcpStream, interest: Interest) {
     let _ = socket.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
 }

@@ -5,6 +5,7 @@ mod counter;
 mod floor;
 mod memory;
 mod pipe;
+mod seed;
 mod versus;
 
 use std::path::PathBuf;
@@ -31,10 +32,14 @@ fn main() -> Result<ExitCode> {
             print_cost("256 KiB", pipe::transfer(1 << 30, 256 << 10)?);
         }
         "memory" => memory()?,
+        "seed" => seed()?,
         "versus" => return versus::main(rest),
         "floor-leech" => floor::leech(rest)?,
         "floor-seed" => floor::seed(rest)?,
-        _ => bail!("usage: torr-bench gate | pipe | memory | versus [OPTIONS]"),
+        _ => bail!(
+            "usage: torr-bench gate | pipe | memory | versus [OPTIONS]\n\
+             or torr-bench seed [PEERS [RUNS [MIB-SENT [MIB-PAYLOAD]]]]"
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -48,6 +53,22 @@ fn print_cost(name: &str, cost: pipe::Cost) {
         cost.allocations as f64 / cost.pieces as f64,
         cost.bytes,
     );
+}
+
+fn seed() -> Result<()> {
+    let number = |n, default| {
+        let given = std::env::args().nth(n);
+        given.map_or(Ok(default), |text| text.parse::<u64>())
+    };
+    let folder = std::env::temp_dir().join("torr-bench-seed");
+    seed::measure(&seed::Plan {
+        torr: program()?,
+        folder,
+        peers: number(2, 1)?,
+        runs: u32::try_from(number(3, 3)?)?,
+        sent_mib: number(4, 4_096)?,
+        payload_mib: number(5, 512)?,
+    })
 }
 
 /// Asserts what must hold in every run.

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant as Clock};
 
 use anyhow::{Context, Result, ensure};
-use torr_base::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, Rng};
+use torr_base::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, RawBlock, Rng};
 use torr_node::{
-    Action, ConnKey, FilePieces, News, Node, NodeConfig, Notice, SwarmInit, TorrentInit,
+    Action, ConnKey, FilePieces, News, Node, NodeConfig, Notice, Rest, SwarmInit, TorrentInit,
 };
 use torr_store::{
-    BlockBuf, BlockPool, Committed, DiskDone, DiskJob, DiskResult, DiskTask, StorageId,
+    BlockBuf, BlockPool, Committed, DiskDone, DiskJob, DiskResult, DiskTask, FileSource, Found,
+    StorageId,
 };
 
 use crate::counter;
@@ -115,13 +116,17 @@ impl Side {
     fn write(&mut self, now: Instant) {
         let Some(conn) = self.conn else { return };
         while self.wire.len() < PIPE {
-            let [control, block] = self.node.write_bufs(now, conn);
-            let n = control.len() + block.len();
+            let out = self.node.poll_send(now, conn, &mut InMemory);
+            self.wire.extend(out.control);
+            let block = match out.block {
+                Rest::Bytes(block) => block,
+                Rest::File { range, from } => &ZEROS[from as usize..range.len as usize],
+            };
+            self.wire.extend(block);
+            let n = out.control.len() + block.len();
             if n == 0 {
                 return;
             }
-            self.wire.extend(control);
-            self.wire.extend(block);
             self.node.handle_written(now, conn, n);
             self.act(now);
         }
@@ -144,6 +149,21 @@ impl Side {
     }
 }
 
+static ZEROS: [u8; BLOCK_LEN as usize] = [0; BLOCK_LEN as usize];
+
+/// Files of zeros, all of which can be sent from.
+struct InMemory;
+
+impl FileSource<BlockBuf> for InMemory {
+    fn look(&mut self, _: StorageId, _: RawBlock) -> Found {
+        Found::Sendable
+    }
+
+    fn read(&mut self, _: StorageId, _: RawBlock, _: &mut BlockBuf) -> bool {
+        false
+    }
+}
+
 fn agree(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
     let result = match job.task {
         DiskTask::Hash { runs } => DiskResult::Hashed { runs },
@@ -161,6 +181,10 @@ fn agree(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
         DiskTask::Load { range, buf } => DiskResult::Loaded {
             range,
             buf,
+            result: Ok(()),
+        },
+        DiskTask::Recheck { piece } => DiskResult::Rechecked {
+            piece,
             result: Ok(()),
         },
         DiskTask::Spill { blocks } => DiskResult::Spilled {

@@ -27,6 +27,7 @@ fn serve(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
             DiskResult::Committed { pieces: pieces.collect() }
         }
         DiskTask::Load { range, buf } => DiskResult::Loaded { range, buf, result: Ok(()) },
+        DiskTask::Recheck { piece } => DiskResult::Rechecked { piece, result: Ok(()) },
         DiskTask::Spill { blocks } => DiskResult::Spilled { blocks, result: Ok(()) },
         DiskTask::Verify { piece, .. } => {
             let right = piece.get().is_multiple_of(2);

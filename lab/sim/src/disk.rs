@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
-use torr_base::{BLOCK_LEN, Bitfield, Instant, PieceIndex, RawBlock};
+use torr_base::{BLOCK_LEN, Bitfield, Instant, PieceIndex, RawBlock, Rng};
 use torr_store::{
-    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, HashRun, PieceCommit,
-    StorageError, StorageErrorKind, StorageOp,
+    CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, FileSource, Found, HashRun,
+    LoadError, PieceCommit, StorageError, StorageErrorKind, StorageId, StorageOp,
 };
 
 use crate::fidelity::{Fidelity, Stored, is_right};
@@ -60,11 +60,18 @@ pub struct Disk<F> {
     closed: bool,
     /// Blocks that were hashed before their piece was whole.
     hashed_early: u64,
+    /// Which blocks are in memory at a moment.
+    rng: Rng,
     of: PhantomData<F>,
 }
 
 impl<F: Fidelity> Disk<F> {
-    pub(crate) fn new(torrent: Rc<Torrent>, have: Bitfield, profile: DiskProfile) -> Self {
+    pub(crate) fn new(
+        torrent: Rc<Torrent>,
+        have: Bitfield,
+        profile: DiskProfile,
+        rng: Rng,
+    ) -> Self {
         Self {
             torrent,
             profile,
@@ -79,6 +86,7 @@ impl<F: Fidelity> Disk<F> {
             open_blocks: 0,
             closed: false,
             hashed_early: 0,
+            rng,
             of: PhantomData,
         }
     }
@@ -93,6 +101,17 @@ impl<F: Fidelity> Disk<F> {
     #[must_use]
     pub fn hashed_early(&self) -> u64 {
         self.hashed_early
+    }
+
+    pub(crate) fn torrent(&self) -> &Torrent {
+        &self.torrent
+    }
+
+    fn must_know(&self, range: RawBlock) {
+        assert!(
+            self.told.get(PieceIndex::new(range.piece)),
+            "{range:?} is read from a piece that was never committed"
+        );
     }
 
     /// The faults are over.
@@ -140,6 +159,7 @@ impl<F: Fidelity> Disk<F> {
             DiskResult::Verified(piece) => std::slice::from_ref(piece),
             DiskResult::Loaded { .. }
             | DiskResult::Hashed { .. }
+            | DiskResult::Rechecked { .. }
             | DiskResult::Spilled { .. }
             | DiskResult::Synced(_)
             | DiskResult::Closed(_) => &[],
@@ -152,7 +172,10 @@ impl<F: Fidelity> Disk<F> {
             DiskResult::Hashed { runs } => runs.iter().map(|run| run.blocks.len()).sum(),
             DiskResult::Loaded { .. } => 1,
             DiskResult::Spilled { blocks, .. } => blocks.len(),
-            DiskResult::Verified(_) | DiskResult::Synced(_) | DiskResult::Closed(_) => 0,
+            DiskResult::Verified(_)
+            | DiskResult::Rechecked { .. }
+            | DiskResult::Synced(_)
+            | DiskResult::Closed(_) => 0,
         };
     }
 
@@ -175,6 +198,7 @@ impl<F: Fidelity> Disk<F> {
                 (blocks.len(), bytes, false)
             }
             DiskTask::Verify { piece, .. } => (0, piece_len(*piece), true),
+            DiskTask::Recheck { piece } => (0, piece_len(*piece), false),
             DiskTask::Sync | DiskTask::Close => (0, 0, true),
         }
     }
@@ -194,13 +218,10 @@ impl<F: Fidelity> Disk<F> {
                     .collect(),
             },
             DiskTask::Load { range, mut buf } => {
-                let known = self.told.get(PieceIndex::new(range.piece));
-                assert!(
-                    known,
-                    "{range:?} is read from a piece that was never committed"
-                );
+                self.must_know(range);
                 F::load(&self.torrent, range, 0, &mut buf);
                 let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                let result = result.map_err(LoadError::Storage);
                 DiskResult::Loaded { range, buf, result }
             }
             DiskTask::Spill { blocks } => {
@@ -217,6 +238,11 @@ impl<F: Fidelity> Disk<F> {
             }
             DiskTask::Verify { piece, digests } => {
                 DiskResult::Verified(self.verify(piece, digests, fails))
+            }
+            DiskTask::Recheck { piece } => {
+                let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                let result = result.map_err(LoadError::Storage);
+                DiskResult::Rechecked { piece, result }
             }
             DiskTask::Sync => {
                 let result = outcome(fails, StorageOp::Sync, StorageErrorKind::Io);
@@ -315,6 +341,27 @@ impl<F: Fidelity> Disk<F> {
         outcome(full, StorageOp::Write, StorageErrorKind::NoSpace)?;
         self.written += bytes;
         Ok(())
+    }
+}
+
+/// Every way of having a block comes up, in no order.
+impl<F: Fidelity> FileSource<F::Block> for Disk<F> {
+    fn look(&mut self, _: StorageId, range: RawBlock) -> Found {
+        self.must_know(range);
+        match self.rng.below(4) {
+            0 => Found::Cold,
+            1 => Found::Resident,
+            _ => Found::Sendable,
+        }
+    }
+
+    fn read(&mut self, _: StorageId, range: RawBlock, buf: &mut F::Block) -> bool {
+        self.must_know(range);
+        let here = !self.rng.one_in(8);
+        if here {
+            F::load(&self.torrent, range, 0, buf);
+        }
+        here
     }
 }
 

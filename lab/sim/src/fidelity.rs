@@ -11,9 +11,10 @@ use std::rc::Rc;
 
 use sha1::{Digest as _, Sha1};
 use torr_base::{Instant, PieceIndex, RawBlock, Rng};
-use torr_node::{ConnKey, Node};
+use torr_node::{ConnKey, Node, Rest};
 use torr_store::{BlockBuf, BlockPool, BufSource, Digest};
 
+use crate::disk::Disk;
 use crate::torrent::Torrent;
 
 /// Who made the content of a block, if it is not the right one. 0 for honest content.
@@ -129,12 +130,15 @@ pub trait Fidelity: fmt::Debug + 'static {
 
     /// A pool of so many blocks.
     fn pool(blocks: usize, gauge: Rc<PoolGauge>) -> Box<dyn BufSource<Self::Block>>;
-    /// What the node writes next, and the buffer that is to be given back when it is through.
+    /// What the node writes next, some of it from its files, and the buffer that is to be given back when it is through.
     fn write(
         node: &mut Node<Self::Block>,
+        disk: &mut Disk<Self>,
         now: Instant,
         conn: ConnKey,
-    ) -> Option<(Chunk, Option<Self::Block>)>;
+    ) -> Option<(Chunk, Option<Self::Block>)>
+    where
+        Self: Sized;
     /// Gives the node what is first in `rx`, or a part of it.
     fn read(
         node: &mut Node<Self::Block>,
@@ -218,20 +222,34 @@ impl Fidelity for Bytes {
 
     fn write(
         node: &mut Node<BlockBuf>,
+        disk: &mut Disk<Self>,
         now: Instant,
         conn: ConnKey,
     ) -> Option<(Chunk, Option<BlockBuf>)> {
-        let [first, second] = node.write_bufs(now, conn);
-        let bytes: Vec<u8> = first
-            .iter()
-            .chain(second)
-            .take(WRITE_MAX)
-            .copied()
-            .collect();
+        let out = node.poll_send(now, conn, disk);
+        let mut bytes = out.control.to_vec();
+        let file = match out.block {
+            Rest::Bytes(block) => {
+                bytes.extend_from_slice(block);
+                false
+            }
+            Rest::File { range, from } => {
+                let begin = bytes.len();
+                bytes.resize(begin + (range.len - from) as usize, 0);
+                let rest = bytes.get_mut(begin..).unwrap_or_default();
+                disk.torrent().fill(range.piece, range.offset + from, rest);
+                true
+            }
+        };
+        bytes.truncate(WRITE_MAX);
         if bytes.is_empty() {
             return None;
         }
         node.handle_written(now, conn, bytes.len());
+        if file && bytes.len() == WRITE_MAX {
+            // As a driver whose socket is full; where it does not work out, the file is there still.
+            node.keep_block(conn, disk);
+        }
         Some((Chunk::control(bytes), None))
     }
 
@@ -286,7 +304,7 @@ impl Fidelity for Bytes {
     }
 
     fn give_back(node: &mut Node<BlockBuf>, now: Instant, conn: ConnKey, block: BlockBuf) {
-        node.handle_frame_sent(now, conn, block);
+        node.handle_frame_sent(now, conn, torr_store::Payload::Memory(block));
     }
 
     fn resume(node: &mut Node<BlockBuf>, now: Instant, conn: ConnKey) {
@@ -376,20 +394,32 @@ impl Fidelity for Messages {
 
     fn write(
         node: &mut Node<PhantomBlock>,
+        disk: &mut Disk<Self>,
         now: Instant,
         conn: ConnKey,
     ) -> Option<(Chunk, Option<PhantomBlock>)> {
-        let frame = node.poll_frame(now, conn)?;
-        let payload = frame.block.as_ref().map(|(raw, block)| Payload {
+        let frame = node.poll_frame(now, conn, disk)?;
+        let payload = frame.block.as_ref().map(|(raw, from)| Payload {
             raw: *raw,
-            taint: block.payload.taint,
+            taint: match from {
+                torr_store::Payload::Memory(block) => block.payload.taint,
+                torr_store::Payload::File => 0,
+            },
         });
         let chunk = Chunk {
             bytes: frame.control,
             payload,
             ..Chunk::default()
         };
-        Some((chunk, frame.block.map(|(_, block)| block)))
+        let block = match frame.block {
+            Some((_, torr_store::Payload::Memory(block))) => Some(block),
+            Some((_, file @ torr_store::Payload::File)) => {
+                node.handle_frame_sent(now, conn, file);
+                None
+            }
+            None => None,
+        };
+        Some((chunk, block))
     }
 
     fn read(
@@ -438,7 +468,7 @@ impl Fidelity for Messages {
     }
 
     fn give_back(node: &mut Node<PhantomBlock>, now: Instant, conn: ConnKey, block: PhantomBlock) {
-        node.handle_frame_sent(now, conn, block);
+        node.handle_frame_sent(now, conn, torr_store::Payload::Memory(block));
     }
 
     fn resume(node: &mut Node<PhantomBlock>, now: Instant, conn: ConnKey) {

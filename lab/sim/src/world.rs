@@ -185,6 +185,7 @@ impl<F: Fidelity> World<F> {
         let host = self.hosts.len();
         let addr = addr_of(host);
         let rng = self.rng.fork("node", host as u64);
+        let memory = rng.fork("memory", 0);
         let mut id = *b"-RR0000-............";
         rng.fork("id", 0).fill(&mut id[8..]);
         let mut config = NodeConfig::new(PeerId(id), addr.port(), "torr sim".to_owned());
@@ -199,7 +200,12 @@ impl<F: Fidelity> World<F> {
         let node = NodeHost {
             node: Node::new(config, pool, rng, self.agenda.now()),
             torrent: None,
-            disk: Disk::new(Rc::clone(&self.torrent), plan.have.clone(), plan.disk),
+            disk: Disk::new(
+                Rc::clone(&self.torrent),
+                plan.have.clone(),
+                plan.disk,
+                memory,
+            ),
             gauge,
             id: PeerId(id),
             ends: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use torr_base::{Instant, RawBlock};
+use torr_store::Payload;
 use torr_swarm::PeerKey;
 use torr_wire::{HandshakeReader, WireReader};
 
@@ -51,6 +52,16 @@ impl<B> Conn<B> {
         }
     }
 
+    /// Whether bytes of a file may go to it as they are. So it is while nothing but plain TCP is spoken:
+    /// where something encrypts, or cuts into datagrams, every byte has to pass through memory.
+    #[expect(
+        clippy::unused_self,
+        reason = "the answer will depend on what the connection speaks"
+    )]
+    pub(crate) fn takes_files(&self) -> bool {
+        true
+    }
+
     pub(crate) fn is_half_open(&self) -> bool {
         !matches!(self.stage, Stage::Live { .. })
     }
@@ -62,7 +73,7 @@ impl<B> Conn<B> {
 pub(crate) struct Tx<B> {
     pub(crate) control: Vec<u8>,
     pub(crate) control_sent: usize,
-    pub(crate) block: Option<(RawBlock, B)>,
+    pub(crate) block: Option<(RawBlock, Payload<B>)>,
     pub(crate) block_sent: usize,
     /// When something last got out, or came in while nothing waited.
     pub(crate) moved: Instant,
@@ -83,20 +94,36 @@ impl<B> Tx<B> {
         self.control_sent == self.control.len() && self.block.is_none()
     }
 
-    pub(crate) fn bufs(&self) -> [&[u8]; 2]
+    /// What is not out yet: control bytes, then what is left of the block.
+    pub(crate) fn rest(&self) -> (&[u8], Rest<'_>)
     where
         B: AsRef<[u8]>,
     {
         let control = self.control.get(self.control_sent..).unwrap_or_default();
-        let block = self.block.as_ref().map(|(range, buf)| {
-            let payload = buf.as_ref().get(self.block_sent..range.len as usize);
-            payload.expect("a buffer holds its block")
-        });
-        [control, block.unwrap_or_default()]
+        let block = match &self.block {
+            None => Rest::Bytes(&[]),
+            Some((range, Payload::Memory(buf))) => {
+                let payload = buf.as_ref().get(self.block_sent..range.len as usize);
+                Rest::Bytes(payload.expect("a buffer holds its block"))
+            }
+            Some((range, Payload::File)) => Rest::File {
+                range: *range,
+                from: self.block_sent as u32,
+            },
+        };
+        (control, block)
     }
 
-    /// `n` bytes got out; the block's buffer, once all of it did.
-    pub(crate) fn advance(&mut self, n: usize, now: Instant) -> Option<B> {
+    /// The block that is being sent from its file.
+    pub(crate) fn file_block(&self) -> Option<RawBlock> {
+        match &self.block {
+            Some((range, Payload::File)) => Some(*range),
+            Some((_, Payload::Memory(_))) | None => None,
+        }
+    }
+
+    /// `n` bytes got out; the block's payload, once all of it did.
+    pub(crate) fn advance(&mut self, n: usize, now: Instant) -> Option<Payload<B>> {
         self.moved = now;
         let control = n.min(self.control.len() - self.control_sent);
         self.control_sent += control;
@@ -116,8 +143,17 @@ impl<B> Tx<B> {
             return None;
         }
         self.block_sent = 0;
-        self.block.take().map(|(_, buf)| buf)
+        self.block.take().map(|(_, payload)| payload)
     }
+}
+
+/// What is left to be written of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest<'a> {
+    /// These bytes; none where no block is being written.
+    Bytes(&'a [u8]),
+    /// This range as it lies in its file, but for its first `from` bytes, which are out.
+    File { range: RawBlock, from: u32 },
 }
 
 /// The network that an address counts for where connections per network are limited: /24 or /64, and

@@ -42,7 +42,8 @@ impl<B> Node<B> {
                 Stage::Live { reader, .. } => usize::from(reader.holds_block()),
                 Stage::Dialling { .. } | Stage::Greeting { .. } => 0,
             };
-            landing + usize::from(conn.tx.block.is_some())
+            let sending = matches!(&conn.tx.block, Some((_, torr_store::Payload::Memory(_))));
+            landing + usize::from(sending)
         });
         let swarms = self
             .torrents

@@ -26,6 +26,7 @@ mod node;
 mod traffic;
 mod types;
 
+pub use conn::Rest;
 pub use node::{AddError, Node};
 pub use torr_swarm::{
     CloseReason, ConnKey, FilePieces, Misbehaved, Notice, PeerKey, PeerStats, Phase, SwarmInit,
@@ -33,6 +34,6 @@ pub use torr_swarm::{
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
-    Action, Frame, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
+    Action, Frame, News, NodeConfig, Outgoing, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
     TrackerLine, TrackerRequest,
 };

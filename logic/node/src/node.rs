@@ -240,6 +240,15 @@ impl<B> Node<B> {
         });
     }
 
+    /// Somebody changed a file of that storage, and it was not us.
+    pub fn handle_file_changed(&mut self, now: Instant, storage: StorageId, file: u32) {
+        if let Some(key) = self.by_storage.get(&storage).copied() {
+            self.with_swarm(now, key, |swarm, bufs, out| {
+                swarm.handle_file_changed(now, file, bufs, out);
+            });
+        }
+    }
+
     // ---- routing
 
     /// Lends the swarm to `f`, then does what it wants done.
@@ -319,6 +328,7 @@ impl<B> Node<B> {
             Notice::PieceDone { .. }
             | Notice::FileDone { .. }
             | Notice::Synced
+            | Notice::Lost { .. }
             | Notice::Failed(_)
             | Notice::Banned { .. } => {}
         }
@@ -351,14 +361,8 @@ impl<B> Node<B> {
     /// Buffers came back: whoever waits for one goes on.
     pub(crate) fn bufs_free(&mut self, key: TorrentKey) {
         self.wake_starved();
-        let Self {
-            torrents,
-            bufs,
-            outbox,
-            ..
-        } = self;
-        if let Some(torrent) = torrents.get_mut(key) {
-            torrent.swarm.handle_bufs_free(bufs.as_mut(), outbox);
+        if let Some(torrent) = self.torrents.get_mut(key) {
+            torrent.swarm.handle_bufs_free(&mut self.outbox);
         }
     }
 

@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use torr_base::{Instant, RawBlock};
-use torr_swarm::{CloseReason, ConnKey, Idle, Incompatible, Misbehaved, NewPeer, PeerKey};
+use torr_store::{FileSource, NoFiles, Payload, StorageId};
+use torr_swarm::{CloseReason, ConnKey, Idle, Incompatible, Misbehaved, NewPeer, PeerKey, Sources};
 use torr_wire::{Handshake, HandshakeReader, Limits, Progress, Reserved, WireError, WireReader};
 
-use crate::conn::{Conn, Stage, Tx, prefixes};
+use crate::conn::{Conn, Rest, Stage, Tx, prefixes};
 use crate::node::Node;
-use crate::types::{Action, Frame, TorrentKey};
+use crate::types::{Action, Frame, Outgoing, TorrentKey};
 
 /// From the accept or the connect to the end of the handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -128,7 +129,10 @@ impl<B> Node<B> {
             Stage::Live { reader, .. } => reader.take_block(),
             Stage::Dialling { .. } | Stage::Greeting { .. } => None,
         };
-        let sending = entry.tx.block.take().map(|(_, buf)| buf);
+        let sending = match entry.tx.block.take() {
+            Some((_, Payload::Memory(buf))) => Some(buf),
+            Some((_, Payload::File)) | None => None,
+        };
         for buf in landing.into_iter().chain(sending) {
             self.bufs.put(buf);
         }
@@ -343,9 +347,16 @@ impl<B> Node<B> {
     // ---- bytes out
 
     /// Asks the swarm for the next bytes, if all before are out.
-    fn refill(&mut self, now: Instant, conn: ConnKey) {
+    fn refill(&mut self, now: Instant, conn: ConnKey, files: &mut dyn FileSource<B>) {
         let may_upload = self.up.available(now) > 0;
-        let Some(entry) = self.conns.get_mut(conn) else {
+        let Self {
+            conns,
+            torrents,
+            bufs,
+            outbox,
+            ..
+        } = self;
+        let Some(entry) = conns.get_mut(conn) else {
             return;
         };
         let Stage::Live { torrent, peer, .. } = entry.stage else {
@@ -354,11 +365,18 @@ impl<B> Node<B> {
         if !entry.tx.is_empty() {
             return;
         }
-        let Some(home) = self.torrents.get_mut(torrent) else {
+        let Some(home) = torrents.get_mut(torrent) else {
             return;
         };
+        let mut from = Sources {
+            storage: home.storage,
+            files,
+            takes_files: entry.takes_files(),
+            bufs: bufs.as_mut(),
+        };
         let control = &mut entry.tx.control;
-        entry.tx.block = home.swarm.poll_transmit(now, peer, may_upload, control);
+        let swarm = &mut home.swarm;
+        entry.tx.block = swarm.poll_transmit(now, peer, may_upload, control, &mut from, outbox);
         entry.tx.moved = now;
         let payload = entry
             .tx
@@ -369,11 +387,14 @@ impl<B> Node<B> {
         if !may_upload && home.swarm.has_block_for(peer) {
             Self::park(entry, conn, &mut self.throttled);
         }
+        self.settle(now, torrent);
     }
 
-    /// A buffer that was sent goes back; the next one may be loaded.
-    fn sent(&mut self, now: Instant, conn: ConnKey, buf: B) {
-        self.bufs.put(buf);
+    /// A block is out; its buffer goes back.
+    fn sent(&mut self, now: Instant, conn: ConnKey, payload: Payload<B>) {
+        if let Payload::Memory(buf) = payload {
+            self.bufs.put(buf);
+        }
         let Some((torrent, peer)) = self.conns.get(conn).and_then(Conn::peer) else {
             return;
         };
@@ -507,22 +528,78 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         self.heard(now, conn, result, fault);
     }
 
-    /// What to write next; both empty where there is nothing now, or a limit holds it back.
-    pub fn write_bufs(&mut self, now: Instant, conn: ConnKey) -> [&[u8]; 2] {
-        self.refill(now, conn);
-        self.conns
-            .get(conn)
-            .map_or([&[], &[]], |entry| entry.tx.bufs())
+    /// What to write next; nothing where there is none now, or a limit holds it back. Actions may follow, as
+    /// after an input: what is cold is asked of the disk. A block of a file
+    /// is offered only where `files` has it, and is to be sent, or kept by [`Self::keep_block`], before
+    /// the turn ends.
+    pub fn poll_send(
+        &mut self,
+        now: Instant,
+        conn: ConnKey,
+        files: &mut dyn FileSource<B>,
+    ) -> Outgoing<'_> {
+        self.refill(now, conn, files);
+        let Some(entry) = self.conns.get(conn) else {
+            return Outgoing::NOTHING;
+        };
+        let (control, block) = entry.tx.rest();
+        let storage = entry.torrent().and_then(|key| self.torrents.get(key));
+        Outgoing {
+            control,
+            block,
+            storage: storage.map_or(StorageId(u64::MAX), |home| home.storage),
+        }
     }
 
-    /// `n` of the bytes of [`Self::write_bufs`] were taken.
+    /// The same for who has no files: control bytes, and what is left of a block.
+    pub fn write_bufs(&mut self, now: Instant, conn: ConnKey) -> [&[u8]; 2] {
+        match self.poll_send(now, conn, &mut NoFiles) {
+            Outgoing {
+                control,
+                block: Rest::Bytes(block),
+                ..
+            } => [control, block],
+            Outgoing {
+                control,
+                block: Rest::File { .. },
+                ..
+            } => {
+                debug_assert!(false, "who has no files is offered none");
+                [control, &[]]
+            }
+        }
+    }
+
+    /// `n` of the bytes of [`Self::poll_send`] were taken, control bytes first.
     pub fn handle_written(&mut self, now: Instant, conn: ConnKey, n: usize) {
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
-        if let Some(buf) = entry.tx.advance(n, now) {
-            self.sent(now, conn, buf);
+        if let Some(payload) = entry.tx.advance(n, now) {
+            self.sent(now, conn, payload);
         }
+    }
+
+    /// The socket took no more in the middle of a block from a file, or before it. The rest is read into
+    /// memory while it is there, so that it can be written whatever becomes of the file. False where that
+    /// was not possible: the connection is of no more use unless the file is there the next time.
+    pub fn keep_block(&mut self, conn: ConnKey, files: &mut dyn FileSource<B>) -> bool {
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return false;
+        };
+        let home = entry.torrent().and_then(|key| self.torrents.get(key));
+        let (Some(range), Some(home)) = (entry.tx.file_block(), home) else {
+            return true;
+        };
+        let Some(mut buf) = self.bufs.take() else {
+            return false;
+        };
+        if !files.read(home.storage, range, &mut buf) {
+            self.bufs.put(buf);
+            return false;
+        }
+        entry.tx.block = Some((range, Payload::Memory(buf)));
+        true
     }
 }
 
@@ -530,8 +607,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
 impl<B> Node<B> {
     /// What the connection writes next, all at once. The block is to be given back by
     /// [`Self::handle_frame_sent`].
-    pub fn poll_frame(&mut self, now: Instant, conn: ConnKey) -> Option<Frame<B>> {
-        self.refill(now, conn);
+    pub fn poll_frame(
+        &mut self,
+        now: Instant,
+        conn: ConnKey,
+        files: &mut dyn FileSource<B>,
+    ) -> Option<Frame<B>> {
+        self.refill(now, conn, files);
         let entry = self.conns.get_mut(conn)?;
         if entry.tx.is_empty() {
             return None;
@@ -545,8 +627,8 @@ impl<B> Node<B> {
     }
 
     /// The block of a frame is through.
-    pub fn handle_frame_sent(&mut self, now: Instant, conn: ConnKey, buf: B) {
-        self.sent(now, conn, buf);
+    pub fn handle_frame_sent(&mut self, now: Instant, conn: ConnKey, payload: Payload<B>) {
+        self.sent(now, conn, payload);
     }
 
     /// Control bytes arrive, handshake included: takes what it can off the front of `bytes`, up to a

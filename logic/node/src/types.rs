@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use torr_base::{Key, PeerId, RawBlock};
-use torr_store::{DiskJob, StorageId};
+use torr_store::{DiskJob, Payload, StorageId};
 use torr_swarm::{CloseReason, ConnKey, Notice, SwarmInit, SwarmStats};
 use torr_tracker::{RequestId, TrackerEvent};
+
+use crate::conn::Rest;
 
 /// Marks the keys of torrents.
 #[derive(Debug)]
@@ -162,5 +164,23 @@ pub struct TorrentStats {
 pub struct Frame<B> {
     /// Control bytes; where a block follows, its header is the end of them.
     pub control: Vec<u8>,
-    pub block: Option<(RawBlock, B)>,
+    pub block: Option<(RawBlock, Payload<B>)>,
+}
+
+/// What a connection has to write: `control`, then what is left of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    pub control: &'a [u8],
+    pub block: Rest<'a>,
+    /// Where the block's file is.
+    pub storage: StorageId,
+}
+
+impl Outgoing<'_> {
+    /// What a connection has that has nothing.
+    pub(crate) const NOTHING: Self = Self {
+        control: &[],
+        block: Rest::Bytes(&[]),
+        storage: StorageId(u64::MAX),
+    };
 }

@@ -48,6 +48,10 @@ impl Memory {
                 result: Ok(()),
             },
             DiskTask::Verify { .. } => panic!("nothing was spilled here"),
+            DiskTask::Recheck { piece } => DiskResult::Rechecked {
+                piece,
+                result: Ok(()),
+            },
             DiskTask::Sync => DiskResult::Synced(Ok(())),
             DiskTask::Close => DiskResult::Closed(Ok(())),
         };

@@ -85,6 +85,9 @@ pub enum DiskTask<B> {
     /// Hash a piece from disk, all of whose blocks were spilled; record it if it is right, forget its
     /// block map if it is not.
     Verify { piece: PieceIndex, digests: bool },
+    /// Hash a piece from disk that was recorded and whose files somebody changed since; strike it from the
+    /// record if it is not what it was.
+    Recheck { piece: PieceIndex },
     /// Make everything committed so far durable, and set the commit mark.
     Sync,
     /// As `Sync`, then let go of files, log and lock. No job of this storage follows.
@@ -95,6 +98,14 @@ pub enum DiskTask<B> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitError {
     HashMismatch,
+    Storage(StorageError),
+}
+
+/// Why a block that was committed cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// Its files were changed, and its piece is not right any more. The record says so already.
+    Lost,
     Storage(StorageError),
 }
 
@@ -129,13 +140,17 @@ pub enum DiskResult<B> {
     Loaded {
         range: RawBlock,
         buf: B,
-        result: Result<(), StorageError>,
+        result: Result<(), LoadError>,
     },
     Spilled {
         blocks: Vec<SpillBlock<B>>,
         result: Result<(), StorageError>,
     },
     Verified(Committed<B>),
+    Rechecked {
+        piece: PieceIndex,
+        result: Result<(), LoadError>,
+    },
     Synced(Result<(), StorageError>),
     Closed(Result<(), StorageError>),
 }

@@ -10,14 +10,16 @@
 
 mod block;
 mod error;
+mod files;
 mod job;
 mod log;
 
 pub use block::{BlockBuf, BlockPool, BufSource};
 pub use error::{StorageError, StorageErrorKind, StorageOp};
+pub use files::{FileSource, Found, NoFiles, Payload};
 pub use job::{
     CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask, HashRun, HashState,
-    JobId, PieceCommit, SpillBlock, StorageId,
+    JobId, LoadError, PieceCommit, SpillBlock, StorageId,
 };
 pub use log::{
     BITS, Bits, Damage, FRAME_LEN, FileStamp, LogError, LogHeader, LogImage, NAME_PART_LEN,

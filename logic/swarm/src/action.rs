@@ -58,6 +58,8 @@ pub enum Notice {
     Complete,
     /// … and durable: whoever came only for the files may leave.
     Synced,
+    /// Somebody changed the files: so many pieces are not right any more, and are fetched again if wanted.
+    Lost { pieces: u32 },
     /// The disk said no: the torrent has stopped, and what was verified is safe.
     Failed(StorageError),
     /// `stop` is through: everything is flushed and the storage let go of.

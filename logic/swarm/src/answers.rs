@@ -1,9 +1,13 @@
 //! What follows from the disk's answers.
 
 use torr_base::{BLOCK_LEN, Instant, Key, PieceIndex};
-use torr_store::{BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, StorageError};
+use torr_store::{
+    BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, LoadError, StorageError,
+};
+use torr_wire::Message;
 
 use crate::action::{Action, CloseReason, Misbehaved, Notice, Outbox, PeerKey};
+use crate::peer::upload::Cancelled;
 use crate::swarm::{Job, Phase, Swarm};
 
 impl<B> Swarm<B> {
@@ -44,8 +48,10 @@ impl<B> Swarm<B> {
                         peer.upload.loaded(range, buf)
                     }
                     Some(peer) => {
-                        // It will not be sent; the failure below ends all peers.
-                        peer.upload.cancel(range);
+                        let live = matches!(peer.upload.cancel(range), Cancelled::Loading);
+                        if live && peer.fast {
+                            peer.send(Message::Reject(range), out);
+                        }
                         peer.upload.loaded(range, buf)
                     }
                     None => Some(buf),
@@ -54,9 +60,16 @@ impl<B> Swarm<B> {
                     bufs.put(buf);
                     out.push(Action::BufsFree);
                 }
-                if let Err(error) = result {
-                    self.fail(now, error, bufs, out);
+                match result {
+                    Ok(()) => {}
+                    Err(LoadError::Lost) => {
+                        self.lose(now, PieceIndex::new(range.piece), bufs, out);
+                    }
+                    Err(LoadError::Storage(error)) => self.fail(now, error, bufs, out),
                 }
+            }
+            DiskResult::Rechecked { piece, result } => {
+                self.rechecked(now, piece, result, bufs, out);
             }
             DiskResult::Spilled { blocks, result } => {
                 let mut last = None;
@@ -225,7 +238,7 @@ impl<B> Swarm<B> {
     }
 
     /// The disk said no: everything stops here, and says why.
-    fn fail(
+    pub(crate) fn fail(
         &mut self,
         now: Instant,
         error: StorageError,

@@ -30,6 +30,7 @@ mod blame;
 mod choker;
 mod closing;
 mod dialer;
+mod doubt;
 mod init;
 mod invariants;
 mod peer;
@@ -44,7 +45,7 @@ pub use action::{
     PeerKey, PeerMark,
 };
 pub use init::{FilePieces, SwarmInit};
-pub use peer::{NewPeer, PeerCx};
+pub use peer::{NewPeer, PeerCx, Sources};
 pub use rates::Rate;
 pub use stats::{PeerStats, SwarmStats};
 pub use swarm::{Phase, Swarm, SwarmConfig};

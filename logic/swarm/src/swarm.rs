@@ -14,6 +14,7 @@ use crate::blame::Blame;
 use crate::choker::Choker;
 use crate::closing::Closing;
 use crate::dialer::{Dialer, Parted};
+use crate::doubt::Doubt;
 use crate::init::{FilePieces, SwarmInit};
 use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
@@ -62,6 +63,7 @@ pub(crate) enum Job {
     Load { peer: PeerKey },
     Spill,
     Verify,
+    Recheck,
     Sync,
     Close,
 }
@@ -99,6 +101,7 @@ pub struct Swarm<B> {
     pub(crate) choker: Choker,
     pub(crate) dialer: Dialer,
     pub(crate) blame: Blame,
+    pub(crate) doubt: Doubt,
 
     /// Answers that are due; a job's id is its key here.
     pub(crate) jobs: Slab<Job>,
@@ -146,6 +149,7 @@ impl<B> Swarm<B> {
             choker: Choker::new(now, rng.fork("choker", 0)),
             dialer: Dialer::new(rng.fork("dialer", 0)),
             blame: Blame::default(),
+            doubt: Doubt::default(),
             jobs: Slab::new(),
             downloaded: 0,
             uploaded: 0,

@@ -111,6 +111,10 @@ impl<B> Swarm<B> {
             return;
         }
         peer.up.tick(now);
+        if peer.upload.is_waiting() && peer.upload.loading() + peer.upload.ready() == 0 {
+            // There may have been no buffer for it, and the one that is free now may be another torrent's.
+            peer.wake(out);
+        }
         if peer.down.tick(now) {
             peer.requests
                 .adapt(peer.down.per_second(), peer.down.latest());
@@ -135,7 +139,6 @@ impl<B> Swarm<B> {
         } else {
             self.fill_requests(now, key, out);
         }
-        self.load_next(key, bufs, out);
     }
 
     fn spill_stalled(&mut self, now: Instant, out: &mut Outbox<B>) {
@@ -187,15 +190,12 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// Reads again, loads again: buffers came back to the pool.
-    pub fn handle_bufs_free(&mut self, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
-        let waiting = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.upload.wants_load());
-        let keys: Vec<PeerKey> = waiting.map(|(key, _)| key).collect();
-        for key in keys {
-            self.load_next(key, bufs, out);
+    /// Buffers came back to the pool: who waits for one may have its block loaded.
+    pub fn handle_bufs_free(&mut self, out: &mut Outbox<B>) {
+        for peer in self.peers.values_mut() {
+            if peer.upload.wants_load() {
+                peer.wake(out);
+            }
         }
     }
 }

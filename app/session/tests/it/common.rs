@@ -66,7 +66,7 @@ impl Payload {
         }
     }
 
-    fn path(&self, dir: &Path, file: &str) -> PathBuf {
+    pub fn path(&self, dir: &Path, file: &str) -> PathBuf {
         if file == self.name {
             return dir.join(file);
         }

@@ -8,3 +8,4 @@ mod resume;
 mod swarm;
 mod transfer;
 mod trouble;
+mod upload;

@@ -14,7 +14,7 @@ use torr_disk::{Disk, DiskConfig, Opened, StorageSpec};
 use torr_metainfo::{Draft, DraftFile, DraftFiles, FileAttrs, Info, Metainfo};
 use torr_store::{
     BlockBuf, BlockPool, BufSource, CommitError, Committed, DiskDone, DiskJob, DiskResult,
-    DiskTask, JobId, PieceCommit, SpillBlock, StorageError, StorageId,
+    DiskTask, JobId, LoadError, PieceCommit, SpillBlock, StorageError, StorageId,
 };
 
 /// No answer takes longer than this.
@@ -318,7 +318,22 @@ impl Rig {
         assert_eq!(got, range);
         let bytes = buf.as_ref()[..range.len as usize].to_vec();
         self.put_back(vec![buf]);
-        result.map(|()| bytes)
+        match result {
+            Ok(()) => Ok(bytes),
+            Err(LoadError::Storage(error)) => Err(error),
+            Err(LoadError::Lost) => panic!("{range:?} is of a piece that was changed"),
+        }
+    }
+
+    /// Whether a piece whose files were changed is right still.
+    pub(crate) fn recheck(&self, piece: u32) -> Result<(), LoadError> {
+        let piece = PieceIndex::new(piece);
+        let DiskResult::Rechecked { piece: got, result } = self.ask(DiskTask::Recheck { piece })
+        else {
+            panic!("the answer to something else");
+        };
+        assert_eq!(got, piece);
+        result
     }
 
     pub(crate) fn load_piece(&self, sample: &Sample, piece: u32) -> Result<Vec<u8>, StorageError> {

@@ -103,6 +103,7 @@ impl<F: Fidelity> World<F> {
                 }
                 Notice::FileDone { file } => told.files.push(file as u32),
                 Notice::Complete => told.complete = told.complete.or(Some(now)),
+                Notice::Lost { .. } => unreachable!("nobody changes files here"),
                 Notice::Synced => told.synced = told.synced.or(Some(now)),
                 Notice::Failed(error) => told.failed = Some(error),
                 Notice::Stopped => {
@@ -155,7 +156,7 @@ impl<F: Fidelity> World<F> {
             }
             let (host, key) = (end.host, end.key);
             let written = match (&mut self.hosts[host].kind, key) {
-                (Kind::Node(home), Some(key)) => F::write(&mut home.node, now, key),
+                (Kind::Node(home), Some(key)) => F::write(&mut home.node, &mut home.disk, now, key),
                 (Kind::Node(_), None) => None,
                 (Kind::Puppet(home), _) => {
                     let stage = Stage {
@@ -168,6 +169,9 @@ impl<F: Fidelity> World<F> {
                     block.map(|chunk| (chunk, None))
                 }
             };
+            if key.is_some() {
+                self.work.push_back(Work::Drain(host));
+            }
             let Some(end) = self.end_mut(id) else { return };
             let Some((chunk, buf)) = written else {
                 end.stalled = false;
@@ -176,9 +180,6 @@ impl<F: Fidelity> World<F> {
                 }
                 return;
             };
-            if key.is_some() {
-                self.work.push_back(Work::Drain(host));
-            }
             self.said(id, host, &chunk, buf.is_some());
             let Some(end) = self.end_mut(id) else { return };
             end.tx_bytes += chunk.len();

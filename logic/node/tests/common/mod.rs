@@ -16,8 +16,8 @@ use torr_node::{
     TorrentInit, TorrentKey,
 };
 use torr_store::{
-    BufSource, CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask,
-    PieceCommit, StorageId,
+    BufSource, CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask, FileSource,
+    Found, LoadError, PieceCommit, StorageId,
 };
 use torr_wire::{Handshake, Message, Reserved, piece_header};
 
@@ -50,6 +50,28 @@ impl BufSource<Blk> for Pool {
 
     fn total(&self) -> usize {
         self.total
+    }
+}
+
+/// Files, all of which can be had alike.
+pub struct Files {
+    pub found: Found,
+    /// A read succeeds.
+    pub reads: bool,
+    pub looks: usize,
+}
+
+impl FileSource<Blk> for Files {
+    fn look(&mut self, _: StorageId, _: RawBlock) -> Found {
+        self.looks += 1;
+        self.found
+    }
+
+    fn read(&mut self, _: StorageId, _: RawBlock, buf: &mut Blk) -> bool {
+        if self.reads {
+            buf.0 = 0;
+        }
+        self.reads
     }
 }
 
@@ -118,6 +140,9 @@ pub struct Rig {
     /// Answer jobs as soon as they are made.
     pub disk_at_once: bool,
     pub spilled: BTreeMap<(PieceIndex, u32), u64>,
+    pub files: Files,
+    /// What a second look finds to be wrong.
+    pub spoilt: Vec<PieceIndex>,
     pub notices: Vec<Notice>,
     pub dials: Vec<(ConnKey, SocketAddr)>,
     /// Check everything after every input.
@@ -183,6 +208,12 @@ impl Rig {
             jobs: VecDeque::new(),
             disk_at_once: true,
             spilled,
+            files: Files {
+                found: Found::Cold,
+                reads: false,
+                looks: 0,
+            },
+            spoilt: Vec::new(),
             notices: Vec::new(),
             dials: Vec::new(),
             strict: true,
@@ -371,6 +402,11 @@ impl Rig {
                     .collect();
                 DiskResult::Verified(judge(piece, &contents, Vec::new()))
             }
+            DiskTask::Recheck { piece } => {
+                let lost = self.spoilt.contains(&piece);
+                let result = if lost { Err(LoadError::Lost) } else { Ok(()) };
+                DiskResult::Rechecked { piece, result }
+            }
             DiskTask::Sync => DiskResult::Synced(Ok(())),
             DiskTask::Close => DiskResult::Closed(Ok(())),
         };
@@ -389,7 +425,7 @@ impl Rig {
         let mut out = Vec::new();
         let conn = self.peers[n].conn;
         while self.peers[n].closed.is_none()
-            && let Some(frame) = self.node.poll_frame(self.now, conn)
+            && let Some(frame) = self.node.poll_frame(self.now, conn, &mut self.files)
         {
             let mut bytes = frame.control.as_slice();
             if !self.peers[n].greeted {
@@ -397,8 +433,8 @@ impl Rig {
                 bytes = &bytes[68..];
             }
             parse(bytes, &mut out);
-            if let Some((_, blk)) = frame.block {
-                self.node.handle_frame_sent(self.now, conn, blk);
+            if let Some((_, payload)) = frame.block {
+                self.node.handle_frame_sent(self.now, conn, payload);
             }
             self.act();
         }
@@ -488,7 +524,7 @@ fn blocks_of(task: &DiskTask<Blk>) -> usize {
         DiskTask::Hash { runs } => runs.iter().map(|run| run.blocks.len()).sum(),
         DiskTask::Load { .. } => 1,
         DiskTask::Spill { blocks } => blocks.len(),
-        DiskTask::Verify { .. } | DiskTask::Sync | DiskTask::Close => 0,
+        DiskTask::Verify { .. } | DiskTask::Recheck { .. } | DiskTask::Sync | DiskTask::Close => 0,
     }
 }
 

@@ -115,11 +115,14 @@ impl<B> PeerCx<'_, B> {
                 key,
                 now,
                 out,
-                bufs,
                 ..
             } = self;
             swarm.fill_requests(now, key, out);
-            swarm.load_next(key, bufs, out);
+            if let Some(peer) = swarm.peers.get_mut(key)
+                && peer.upload.is_waiting()
+            {
+                peer.wake(out);
+            }
         }
     }
 

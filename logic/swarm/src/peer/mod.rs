@@ -6,6 +6,7 @@
 mod inbound;
 mod outbound;
 pub(crate) mod requests;
+mod transmit;
 pub(crate) mod turns;
 pub(crate) mod upload;
 
@@ -16,6 +17,7 @@ use torr_wire::Message;
 
 pub use inbound::PeerCx;
 pub(crate) use requests::Requests;
+pub use transmit::Sources;
 use turns::Turns;
 pub(crate) use upload::Upload;
 
@@ -87,6 +89,8 @@ pub(crate) struct Peer<B> {
     /// The state of the candidates in which the picker found none for it.
     pub(crate) barren_at: Option<u64>,
     pub(crate) upload: Upload<B>,
+    /// When a block was last handed to the kernel where it lies in its file.
+    pub(crate) file_sent: Option<Instant>,
     /// Control messages that wait to be written.
     pub(crate) out: Vec<u8>,
     /// The node was told that there is something to write.
@@ -149,6 +153,7 @@ impl<B> Peer<B> {
             turns: Turns::default(),
             barren_at: None,
             upload: Upload::new(),
+            file_sent: None,
             out: Vec::new(),
             woken: false,
             down: Rate::new(now),

@@ -1,22 +1,18 @@
-//! What is said to a peer: the greeting, chokes, interest, haves, and blocks.
+//! What is said to a peer: the greeting, chokes, interest. Blocks are in `transmit`.
 
 use torr_base::{Instant, PieceIndex, RawBlock};
-use torr_store::{BufSource, DiskTask};
-use torr_wire::{ExtendedHandshake, Message, allowed_fast_set, piece_header};
+use torr_store::BufSource;
+use torr_wire::{ExtendedHandshake, Message, allowed_fast_set};
 
 use crate::action::{Outbox, PeerKey};
 use crate::peer::Peer;
 use crate::peer::upload::REQUESTS_MAX;
-use crate::swarm::{Job, Swarm};
+use crate::swarm::Swarm;
 
 /// How many pieces a peer may ask for while choked (BEP 6), and how few pieces it must have for that.
 const ALLOWED_FAST: usize = 10;
 /// BEP 10: the id under which a side's own handshake goes.
 const EXTENDED_HANDSHAKE: u8 = 0;
-/// Blocks in memory for a peer whose rate is not known.
-const WINDOW_MIN: usize = 4;
-/// Buffers that uploads leave for what comes in.
-const RESERVE_IDLE: usize = 8;
 
 impl<B> Swarm<B> {
     /// The first words: extension handshake, what we have, allowed fast pieces.
@@ -149,102 +145,5 @@ impl<B> Swarm<B> {
             None => Some(now),
             since => since,
         };
-    }
-
-    /// Asks the disk for the next blocks that the peer shall get.
-    pub(crate) fn load_next(
-        &mut self,
-        key: PeerKey,
-        bufs: &mut dyn BufSource<B>,
-        out: &mut Outbox<B>,
-    ) {
-        // While downloading, half of the memory is left to what comes in.
-        let least = RESERVE_IDLE.min(bufs.total() / 4);
-        let reserve = if self.left > 0 {
-            bufs.total() / 2
-        } else {
-            least
-        };
-        loop {
-            let Some(peer) = self.peers.get_mut(key) else {
-                return;
-            };
-            let window = peer.up.per_second() / 2 / u64::from(torr_base::BLOCK_LEN);
-            let window = usize::try_from(window)
-                .unwrap_or(usize::MAX)
-                .max(WINDOW_MIN);
-            let in_memory = peer.upload.loading() + peer.upload.ready();
-            // Yet nobody gives to one who gives nothing: a few blocks may always be on their way.
-            let reserve = if in_memory < WINDOW_MIN {
-                least
-            } else {
-                reserve
-            };
-            if in_memory >= window || !peer.upload.wants_load() || bufs.free() <= reserve {
-                return;
-            }
-            let Some(buf) = bufs.take() else { return };
-            let Some(range) = peer.upload.next_load() else {
-                bufs.put(buf);
-                return;
-            };
-            self.job(Job::Load { peer: key }, DiskTask::Load { range, buf }, out);
-        }
-    }
-
-    /// A block got out, and its buffer is back in the pool: the next one may be loaded.
-    pub fn handle_sent(&mut self, key: PeerKey, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
-        let leaves = |peer: &Peer<B>| peer.leaves.is_some() && peer.begun.is_empty();
-        if self.peers.get(key).is_some_and(leaves) {
-            self.choke(self.ticked, key, bufs, out);
-        }
-        self.load_next(key, bufs, out);
-    }
-
-    /// Whether a block is ready to be written to the peer.
-    #[must_use]
-    pub fn has_block_for(&self, key: PeerKey) -> bool {
-        self.peers
-            .get(key)
-            .is_some_and(|peer| peer.upload.ready() > 0)
-    }
-
-    /// Appends what is to be written to the peer now to `control`. A block, if one is due and
-    /// `may_upload`, is written after it: its header stands at the end of `control` already, and the
-    /// first `len` bytes of the buffer are its payload. The caller gives the buffer back to the pool.
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        key: PeerKey,
-        may_upload: bool,
-        control: &mut Vec<u8>,
-    ) -> Option<(RawBlock, B)> {
-        let peer = self.peers.get_mut(key)?;
-        peer.woken = false;
-        let before = control.len();
-        control.append(&mut peer.out);
-        for piece in self.have_log.iter().skip(peer.haves_told) {
-            // Who has the piece need not know that we have it too (BEP 3 leaves it open).
-            if !peer.have.get(*piece) {
-                Message::Have(piece.get()).write_to(control);
-            }
-        }
-        peer.haves_told = self.have_log.len();
-        let ready = if may_upload {
-            peer.upload.next_ready()
-        } else {
-            None
-        };
-        if let Some((range, _)) = &ready {
-            control.extend_from_slice(&piece_header(*range));
-            peer.up.add(u64::from(range.len));
-            self.uploaded += u64::from(range.len);
-            let piece = PieceIndex::new(range.piece);
-            peer.sent_of(piece, self.geometry.block_count(piece));
-        }
-        if control.len() > before {
-            peer.spoken = now;
-        }
-        ready
     }
 }

@@ -1,4 +1,6 @@
-//! What one peer asked us for: queued as twelve bytes each, loaded only when it can be sent.
+//! What one peer asked us for: queued as twelve bytes each, had only when it can be sent.
+//!
+//! A request leaves the queue when its block can be sent at once, or for the disk if it is cold.
 
 use std::collections::VecDeque;
 
@@ -68,6 +70,21 @@ impl<B> Upload<B> {
         }
         self.queue.push_back(range);
         Ok(true)
+    }
+
+    /// The next request that nothing was done about.
+    pub(crate) fn front(&self) -> Option<RawBlock> {
+        self.queue.front().copied()
+    }
+
+    /// Its block is being sent.
+    pub(crate) fn pop_front(&mut self) {
+        self.queue.pop_front();
+    }
+
+    /// Whether there is something to send, or to see about.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.ready.is_empty() || !self.queue.is_empty()
     }
 
     /// The next request to load, if more may be in memory.

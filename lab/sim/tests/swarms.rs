@@ -78,6 +78,7 @@ fn a_fast_seed_is_asked_for_pieces_side_by_side() {
     };
     plan.blocks = 2_600;
     plan.disk.rate = 2_000_000_000;
+    plan.disk.latency = Duration::from_micros(50);
     plan.peers = (0..2).map(addr_of).collect();
     world.add_node(plan.clone());
     plan.have = Bitfield::new(pieces);

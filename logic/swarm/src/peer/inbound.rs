@@ -118,11 +118,6 @@ impl<B> PeerCx<'_, B> {
                 ..
             } = self;
             swarm.fill_requests(now, key, out);
-            if let Some(peer) = swarm.peers.get_mut(key)
-                && peer.upload.is_waiting()
-            {
-                peer.wake(out);
-            }
         }
     }
 
@@ -319,6 +314,7 @@ impl<B> PeerCx<'_, B> {
             Ok(_) => {
                 // It may be taken back once.
                 peer.vain = peer.vain.saturating_sub(1);
+                peer.wake(self.out);
                 Ok(())
             }
             Err(()) => Err(Misbehaved::RequestFlood),

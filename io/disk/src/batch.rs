@@ -89,26 +89,36 @@ pub(crate) fn perform(
 
 /// How far each run and each piece is then, in the order of the jobs.
 fn hash(storage: &Storage, jobs: &[Hashing]) -> Vec<Sha1State> {
-    let mut messages: Vec<(Sha1State, Vec<&[u8]>, bool)> = Vec::new();
+    // The blocks of all messages, one after another, and where those of each end.
+    let (mut blocks, mut messages): (Vec<&[u8]>, Vec<(Sha1State, usize, bool)>) =
+        Default::default();
     for job in jobs {
         match job {
-            Hashing::Hash(_, runs) => messages.extend(runs.iter().map(|run| {
-                let blocks = run.blocks.iter().map(AsRef::as_ref).collect();
-                (restore(run.hashed), blocks, false)
-            })),
-            Hashing::Commit { pieces, .. } => messages.extend(pieces.iter().map(|commit| {
-                let mut blocks = storage.slices(commit.piece, &commit.blocks);
-                let known = (commit.hashed.blocks as usize).min(blocks.len());
-                blocks.drain(..known);
-                (restore(commit.hashed), blocks, true)
-            })),
+            Hashing::Hash(_, runs) => {
+                for run in runs {
+                    blocks.extend(run.blocks.iter().map(AsRef::as_ref));
+                    messages.push((restore(run.hashed), blocks.len(), false));
+                }
+            }
+            Hashing::Commit { pieces, .. } => {
+                for commit in pieces {
+                    let all = storage.slices(commit.piece, &commit.blocks);
+                    blocks.extend(all.iter().skip(commit.hashed.blocks as usize));
+                    messages.push((restore(commit.hashed), blocks.len(), true));
+                }
+            }
         }
     }
     let mut out = vec![Sha1State::default(); messages.len()];
-    let parts = messages.iter().map(|(from, parts, last)| Sha1Message {
-        from: *from,
-        parts,
-        last: *last,
+    let mut rest = blocks.as_slice();
+    let parts = messages.iter().map(|(from, end, last)| {
+        let (parts, next) = rest.split_at(end - (blocks.len() - rest.len()));
+        rest = next;
+        Sha1Message {
+            from: *from,
+            parts,
+            last: *last,
+        }
     });
     sha1_each(parts, |index, state| out[index] = state);
     out

@@ -11,8 +11,8 @@ use torr_node::{
     Action, ConnKey, FilePieces, News, Node, NodeConfig, Notice, Rest, SwarmInit, TorrentInit,
 };
 use torr_store::{
-    BlockBuf, BlockPool, Committed, DiskDone, DiskJob, DiskResult, DiskTask, FileSource, Found,
-    StorageId,
+    BlockBuf, BlockPool, BufSource, Committed, DiskDone, DiskJob, DiskResult, DiskTask, FileSource,
+    Found, StorageId,
 };
 
 use crate::counter;
@@ -42,7 +42,10 @@ impl Side {
     fn new(n: u8, geometry: Geometry, seed: bool) -> Result<Self> {
         let pieces = geometry.piece_count();
         let config = NodeConfig::new(PeerId([n; 20]), 6881, "torr bench".into());
-        let pool = Box::new(BlockPool::with_bytes(48 << 20));
+        let mut pool = Box::new(BlockPool::with_bytes(48 << 20));
+        // All of its blocks are made now, not when the pieces under way first need them.
+        let blocks: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        blocks.into_iter().for_each(|block| pool.put(block));
         let mut node = Node::new(config, pool, Rng::new(u64::from(n)), Instant::ZERO);
         let have = if seed {
             Bitfield::full(pieces)

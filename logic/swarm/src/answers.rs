@@ -110,13 +110,14 @@ impl<B> Swarm<B> {
     fn committed(
         &mut self,
         now: Instant,
-        done: Committed<B>,
+        mut done: Committed<B>,
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        for buf in done.blocks {
+        for buf in done.blocks.drain(..) {
             bufs.put(buf);
         }
+        self.assembly.keep_list(done.blocks);
         let senders = self.assembly.close(done.piece);
         match done.result {
             Ok(()) => self.piece_passed(now, done.piece, &senders, &done.digests, bufs, out),

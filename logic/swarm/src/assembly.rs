@@ -101,6 +101,8 @@ pub(crate) struct Assembly<B> {
     /// Pieces of which nothing is in memory, and of which nobody owes a block.
     dormant: usize,
     spare: Vec<Vec<Slot<B>>>,
+    /// Emptied lists of blocks that were at the disk, kept for those that go there next.
+    spare_lists: Vec<Vec<B>>,
 }
 
 /// Emptied slot lists kept for the next piece.
@@ -117,6 +119,7 @@ impl<B> Assembly<B> {
             away: 0,
             dormant: 0,
             spare: Vec::new(),
+            spare_lists: Vec::new(),
         }
     }
 

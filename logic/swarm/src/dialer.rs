@@ -62,14 +62,20 @@ pub(crate) enum Parted {
 pub(crate) struct Dialer {
     candidates: BTreeMap<SocketAddr, Candidate>,
     dialling: usize,
+    /// Nobody is due before then; `None` where that has to be found out.
+    quiet_until: Option<Instant>,
     rng: Rng,
 }
+
+/// How long nobody is looked for where nobody waits.
+const QUIET_MAX: Duration = Duration::from_secs(3_600);
 
 impl Dialer {
     pub(crate) fn new(rng: Rng) -> Self {
         Self {
             candidates: BTreeMap::new(),
             dialling: 0,
+            quiet_until: None,
             rng,
         }
     }
@@ -91,6 +97,7 @@ impl Dialer {
                 named: false,
             };
             self.candidates.insert(addr, fresh);
+            self.quiet_until = None;
         }
     }
 
@@ -108,6 +115,11 @@ impl Dialer {
         idle.count()
     }
 
+    /// Whether there is one.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.candidates.values().any(|c| c.state == State::Idle)
+    }
+
     /// Dials under way.
     pub(crate) fn dialling(&self) -> usize {
         self.dialling
@@ -115,13 +127,16 @@ impl Dialer {
 
     /// The next address to dial: the one with the fewest failures, by chance among equals.
     pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
+        if self.quiet_until.is_some_and(|until| now < until) {
+            return None;
+        }
         let due = |c: &Candidate| c.state == State::Idle && c.not_before <= now;
-        let least = self
-            .candidates
-            .values()
-            .filter(|c| due(c))
-            .map(|c| c.failures)
-            .min()?;
+        let all_due = self.candidates.values().filter(|c| due(c));
+        let Some(least) = all_due.map(|c| c.failures).min() else {
+            let soonest = self.next_due().unwrap_or(now + QUIET_MAX);
+            self.quiet_until = Some(soonest);
+            return None;
+        };
         let fits = |c: &Candidate| due(c) && c.failures == least;
         let count = self.candidates.values().filter(|c| fits(c)).count();
         let choice = self.rng.index(count);
@@ -143,6 +158,7 @@ impl Dialer {
 
     /// The dial or the connection is over.
     pub(crate) fn parted(&mut self, addr: SocketAddr, how: Parted, now: Instant) {
+        self.quiet_until = None;
         let state = if how == Parted::Never {
             State::Never
         } else {
@@ -179,6 +195,7 @@ impl Dialer {
 
     /// There is something to fetch again: who was of no use may be now.
     pub(crate) fn reconsider(&mut self, now: Instant) {
+        self.quiet_until = None;
         for candidate in self.candidates.values_mut().filter(|c| c.useless) {
             candidate.useless = false;
             candidate.not_before = candidate.not_before.min(now);
@@ -224,6 +241,9 @@ impl Dialer {
             .count();
         assert_eq!(self.dialling, dialling);
         assert!(self.candidates.len() <= CANDIDATES_MAX);
+        if let (Some(until), Some(due)) = (self.quiet_until, self.next_due()) {
+            assert!(until <= due, "somebody is due and not looked for");
+        }
     }
 }
 

@@ -51,10 +51,9 @@ impl<B> Swarm<B> {
             return;
         }
         self.ticked = now;
-        let others_wait = self.peers.len() >= self.config.dial_until && self.dialer.idle() > 0;
         let keys: Vec<_> = self.peers.keys().collect();
         for key in keys {
-            self.tick_peer(now, key, others_wait, bufs, out);
+            self.tick_peer(now, key, bufs, out);
         }
         self.sum_rates(now);
         self.choke_round(now, bufs, out);
@@ -98,18 +97,22 @@ impl<B> Swarm<B> {
         &mut self,
         now: Instant,
         key: PeerKey,
-        others_wait: bool,
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
         let complete = self.is_complete();
+        let peer = self.peers.get(key);
+        match peer.and_then(|peer| parting(peer, now, complete)) {
+            Some(CloseReason::Idle(Idle::NeverUnchokes)) if !self.others_wait() => {}
+            Some(why) => {
+                self.part(now, key, why, bufs, out);
+                return;
+            }
+            None => {}
+        }
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if let Some(why) = parting(peer, now, complete, others_wait) {
-            self.part(now, key, why, bufs, out);
-            return;
-        }
         peer.up.tick(now);
         if peer.upload.is_waiting() && peer.upload.loading() + peer.upload.ready() == 0 {
             // There may have been no buffer for it, and the one that is free now may be another torrent's.
@@ -169,6 +172,11 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// Whether there are others for the place of a peer that is of no use.
+    fn others_wait(&self) -> bool {
+        self.peers.len() >= self.config.dial_until && self.dialer.has_idle()
+    }
+
     /// No peer is there, and none on the way.
     fn is_alone(&self) -> bool {
         self.peers.is_empty() && self.dialer.dialling() == 0
@@ -201,12 +209,7 @@ impl<B> Swarm<B> {
 }
 
 /// Why to let the peer go, if there is a reason.
-fn parting<B>(
-    peer: &crate::peer::Peer<B>,
-    now: Instant,
-    complete: bool,
-    others_wait: bool,
-) -> Option<CloseReason> {
+fn parting<B>(peer: &crate::peer::Peer<B>, now: Instant, complete: bool) -> Option<CloseReason> {
     if now.since(peer.heard) >= SILENT {
         return Some(CloseReason::Idle(Idle::Silent));
     }
@@ -215,5 +218,5 @@ fn parting<B>(
     }
     let choked_for = peer.wanting_since.map(|since| now.since(since));
     let useless = choked_for.is_some_and(|span| span >= NEVER_UNCHOKES);
-    (useless && others_wait).then_some(CloseReason::Idle(Idle::NeverUnchokes))
+    useless.then_some(CloseReason::Idle(Idle::NeverUnchokes))
 }

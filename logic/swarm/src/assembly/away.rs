@@ -4,7 +4,7 @@
 use torr_base::{Block, PieceIndex};
 use torr_store::{HashRun, PieceCommit, SpillBlock};
 
-use super::{Assembly, Slot, Stage, take_here};
+use super::{Assembly, SPARE_MAX, Slot, Stage, take_here};
 
 impl<B> Assembly<B> {
     /// Whether all blocks of a piece are in memory, and none spilled.
@@ -56,7 +56,8 @@ impl<B> Assembly<B> {
         self.here -= open.here as usize;
         self.away += open.here as usize;
         open.here = 0;
-        let mut blocks = Vec::with_capacity(open.slots.len());
+        let mut blocks = self.spare_lists.pop().unwrap_or_default();
+        blocks.reserve(open.slots.len());
         blocks.extend(
             open.slots
                 .iter_mut()
@@ -98,7 +99,9 @@ impl<B> Assembly<B> {
     pub(crate) fn hash(&mut self, piece: PieceIndex) -> Option<HashRun<B>> {
         let count = self.ready(piece);
         let open = self.open.get_mut(&piece).filter(|_| count > 0)?;
-        let mut blocks = Vec::with_capacity(count as usize);
+        let mut blocks = self.spare_lists.pop().unwrap_or_default();
+        // As many as there may ever be, so that the list serves any piece the next time.
+        blocks.reserve(open.slots.len());
         let slots = open.slots.iter_mut().skip(open.hashed.blocks as usize);
         for slot in slots.take(count as usize) {
             if let Some((buf, from)) = take_here(slot) {
@@ -119,7 +122,7 @@ impl<B> Assembly<B> {
     }
 
     /// The disk hashed a run: its blocks are back. Gives those that nobody waits for.
-    pub(crate) fn hashed(&mut self, run: HashRun<B>) -> Vec<B> {
+    pub(crate) fn hashed(&mut self, mut run: HashRun<B>) -> Vec<B> {
         let Some(open) = self
             .open
             .get_mut(&run.piece)
@@ -131,7 +134,7 @@ impl<B> Assembly<B> {
         debug_assert_eq!(run.blocks.len(), open.hashing as usize);
         let slots = open.slots.iter_mut().skip(run.first as usize);
         let mut left = Vec::new();
-        for (slot, buf) in slots.zip(run.blocks) {
+        for (slot, buf) in slots.zip(run.blocks.drain(..)) {
             match *slot {
                 Slot::Hashing { from } => *slot = Slot::Here { buf, from },
                 Slot::Missing
@@ -150,7 +153,16 @@ impl<B> Assembly<B> {
         if !std::mem::take(&mut open.stale) {
             open.hashed = run.hashed;
         }
+        self.keep_list(run.blocks);
         left
+    }
+
+    /// Keeps an emptied list for the next blocks that go to the disk.
+    pub(crate) fn keep_list(&mut self, list: Vec<B>) {
+        debug_assert!(list.is_empty(), "its blocks go back first");
+        if self.spare_lists.len() < SPARE_MAX {
+            self.spare_lists.push(list);
+        }
     }
 
     /// Whether nothing of the piece is missing or away, so that it can be closed.

@@ -90,8 +90,8 @@ pub(crate) fn perform(
 /// How far each run and each piece is then, in the order of the jobs.
 fn hash(storage: &Storage, jobs: &[Hashing]) -> Vec<Sha1State> {
     // The blocks of all messages, one after another, and where those of each end.
-    let (mut blocks, mut messages): (Vec<&[u8]>, Vec<(Sha1State, usize, bool)>) =
-        Default::default();
+    let mut blocks: Vec<&[u8]> = Vec::new();
+    let mut messages: Vec<(Sha1State, usize, bool)> = Vec::new();
     for job in jobs {
         match job {
             Hashing::Hash(_, runs) => {

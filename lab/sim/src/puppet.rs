@@ -20,8 +20,18 @@ const LEECH_DEPTH: usize = 8;
 /// What a puppet wants done.
 #[derive(Debug)]
 pub(crate) enum Deed {
-    Send { end: EndId, chunk: Chunk },
-    Close { end: EndId },
+    Send {
+        end: EndId,
+        chunk: Chunk,
+    },
+    /// More of the same, unless too much of it waits already.
+    Flood {
+        end: EndId,
+        chunk: Chunk,
+    },
+    Close {
+        end: EndId,
+    },
 }
 
 /// What a puppet may know and use.
@@ -544,14 +554,19 @@ impl Puppet {
     fn floods(&mut self, stage: &mut Stage<'_>, end: EndId, ticks: u64) {
         let pieces = u64::from(stage.torrent.geometry.piece_count());
         let any = |rng: &mut Rng| PieceIndex::new(rng.below(pieces) as u32);
+        let mut flood = Vec::new();
         for _ in 0..self.manners.haves_per_tick {
             let piece = any(&mut self.rng).get();
-            say(stage, end, Message::Have(piece));
+            Message::Have(piece).write_to(&mut flood);
         }
         for _ in 0..self.manners.requests_per_tick {
             let piece = any(&mut self.rng);
             let raw = stage.torrent.geometry.block_at(piece, 0).raw();
-            say(stage, end, Message::Request(raw));
+            Message::Request(raw).write_to(&mut flood);
+        }
+        if !flood.is_empty() {
+            let chunk = Chunk::control(flood);
+            stage.deeds.push(Deed::Flood { end, chunk });
         }
         let due = |every: Option<u64>| every.is_some_and(|every| ticks.is_multiple_of(every));
         if due(self.manners.pushes_every) {

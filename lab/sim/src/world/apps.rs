@@ -11,6 +11,9 @@ use crate::puppet::{Deed, Puppet, Stage};
 use crate::tracker::Answer;
 use crate::world::{Event, Work, World};
 
+/// Bytes that wait to be sent where no more of a flood is added to them.
+const FLOOD_MAX: usize = 64 * 1024;
+
 impl<F: Fidelity> World<F> {
     /// Carries out what a node wants done, in its order.
     pub(crate) fn drain(&mut self, host: HostId) {
@@ -270,8 +273,14 @@ impl<F: Fidelity> World<F> {
         f(&mut home.puppet, &mut stage);
         self.touch(host);
         for deed in deeds {
+            if let Deed::Flood { end, .. } = &deed
+                && self.end(*end).is_none_or(|end| end.tx_bytes > FLOOD_MAX)
+            {
+                // The socket of a flooder takes no more than anybody's.
+                continue;
+            }
             match deed {
-                Deed::Send { end: id, chunk } => {
+                Deed::Send { end: id, chunk } | Deed::Flood { end: id, chunk } => {
                     let Some(end) = self.end_mut(id).filter(|end| end.is_open()) else {
                         continue;
                     };

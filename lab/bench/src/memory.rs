@@ -125,7 +125,7 @@ fn start(torr: &Path, home: &Path, torrent: &Path, name: &str, args: &[&str]) ->
 }
 
 /// Waits until the program says `word`; what it says after that is read and dropped.
-fn wait_for(child: &mut Child, word: &str) -> Result<()> {
+pub(crate) fn wait_for(child: &mut Child, word: &str) -> Result<()> {
     let out = child.stdout.take().context("its output is taken")?;
     let mut lines = BufReader::new(out).lines();
     for line in lines.by_ref() {
@@ -163,7 +163,7 @@ fn watch(child: &mut Child, began: Instant) -> Result<u64> {
 }
 
 /// The kernel's high-water mark of a process's resident memory, in bytes.
-fn high_water(process: u32) -> Option<u64> {
+pub(crate) fn high_water(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status
         .lines()

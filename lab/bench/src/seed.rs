@@ -5,7 +5,7 @@
 //! payload is kept between runs, so that its file is old enough for the fast path.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +16,8 @@ use anyhow::{Context, Result, bail, ensure};
 use sha1::{Digest, Sha1};
 use torr_base::Rng;
 use torr_metainfo::{Draft, DraftFiles, Metainfo};
+
+use crate::memory::wait_for;
 
 const BLOCK: u64 = 16 << 10;
 const PIECE: u64 = 1 << 20;
@@ -135,18 +137,6 @@ fn start(plan: &Plan, torrent: &Path, port: u16) -> Result<Child> {
         .stderr(Stdio::inherit())
         .spawn()
         .with_context(|| format!("cannot start {}: build it first", plan.torr.display()))
-}
-
-fn wait_for(child: &mut Child, word: &str) -> Result<()> {
-    let out = child.stdout.take().context("its output is taken")?;
-    let mut lines = BufReader::new(out).lines();
-    for line in lines.by_ref() {
-        if line?.contains(word) {
-            std::thread::spawn(move || lines.for_each(drop));
-            return Ok(());
-        }
-    }
-    bail!("it ended before it said {word}")
 }
 
 /// User and system seconds of a process and its threads, those that ended too.

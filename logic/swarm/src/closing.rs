@@ -15,7 +15,7 @@ use crate::assembly::Stage;
 use crate::swarm::{Job, Phase, Swarm};
 
 /// Pieces that are hashed side by side, at most.
-const SIDE_BY_SIDE: usize = 16;
+pub(crate) const SIDE_BY_SIDE: usize = 16;
 /// Blocks that are enough work to be handed over: 2 MiB.
 const BATCH_BLOCKS: u32 = 128;
 /// How long a whole piece waits for company.

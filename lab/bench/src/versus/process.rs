@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::client::{Done, Launch};
 use super::poll::readable;
+use crate::memory::high_water;
 
 /// How often memory, markers and stalls are looked at; an end is seen at once.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -272,14 +273,4 @@ fn read_cpu(process: u32, children: bool) -> Option<Cpu> {
         user: (ticks(11)? + reaped * ticks(13)?) / TICKS_PER_SEC,
         sys: (ticks(12)? + reaped * ticks(14)?) / TICKS_PER_SEC,
     })
-}
-
-/// The kernel's high-water mark of resident memory, in bytes.
-fn high_water(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -7,10 +7,12 @@
 
 use torr_base::PieceIndex;
 
+use crate::closing::SIDE_BY_SIDE;
+
 /// Blocks asked for in a row of one piece, where there are several.
 const IN_A_ROW: u32 = 4;
 /// Pieces at a time, at most: as many as are hashed side by side.
-pub(crate) const WIDTH_MAX: usize = 16;
+pub(crate) const WIDTH_MAX: usize = SIDE_BY_SIDE;
 
 /// The pieces that a peer is asked for at a time.
 #[derive(Debug, Default)]

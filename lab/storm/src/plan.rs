@@ -256,7 +256,20 @@ impl Plan {
         // Hostile peers cost time-outs of a minute, failed dials back-offs of several; a slow optimistic
         // unchoke may be the only way to a piece.
         let patience = if self.villains.is_empty() { 240 } else { 600 };
-        self.capacity_bound() * 6 + Duration::from_secs(patience)
+        self.capacity_bound() * 6 + self.disk_bound() * 2 + Duration::from_secs(patience)
+    }
+
+    /// The least time that the slowest disk takes, where all that goes to it must fit the node's few
+    /// buffers: each filling of them waits for one write, and each piece for being read and verified.
+    fn disk_bound(&self) -> Duration {
+        let blocks = self.total.div_ceil(16 * KIB);
+        let pieces = self.total.div_ceil(self.piece_len);
+        let of = |member: &Member| {
+            let waits = blocks.div_ceil(member.blocks.max(1) as u64) + pieces;
+            let moved = Duration::from_secs_f64(2.0 * self.total as f64 / member.disk.rate as f64);
+            member.disk.latency * waits as u32 + moved
+        };
+        self.nodes.iter().map(of).max().unwrap_or_default()
     }
 }
 

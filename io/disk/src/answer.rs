@@ -40,7 +40,7 @@ pub(crate) fn not_open(task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
         DiskTask::Commit { pieces, .. } => DiskResult::Committed {
             pieces: pieces.into_iter().map(unwritten).collect(),
         },
-        DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+        DiskTask::Hash { runs, .. } => DiskResult::Hashed { runs },
         DiskTask::Load { range, buf } => DiskResult::Loaded {
             range,
             buf,

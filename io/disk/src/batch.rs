@@ -1,5 +1,8 @@
 //! Jobs that hash, taken together: their pieces go side by side.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+
 use torr_base::BLOCK_LEN;
 use torr_hash::{LANES, Sha1Message, Sha1State, sha1_each};
 use torr_store::{BlockBuf, DiskResult, DiskTask, HashRun, HashState, JobId, PieceCommit};
@@ -9,7 +12,11 @@ use crate::storage::Storage;
 /// A job that hashes.
 #[derive(Debug)]
 pub(crate) enum Hashing {
-    Hash(JobId, Vec<HashRun<BlockBuf>>),
+    Hash {
+        job: JobId,
+        runs: Vec<HashRun<BlockBuf>>,
+        joined: bool,
+    },
     Commit {
         job: JobId,
         pieces: Vec<PieceCommit<BlockBuf>>,
@@ -21,7 +28,7 @@ impl Hashing {
     /// The task as such a job, or as it was.
     pub(crate) fn new(job: JobId, task: DiskTask<BlockBuf>) -> Result<Self, DiskTask<BlockBuf>> {
         match task {
-            DiskTask::Hash { runs } => Ok(Self::Hash(job, runs)),
+            DiskTask::Hash { runs, joined } => Ok(Self::Hash { job, runs, joined }),
             DiskTask::Commit { pieces, soon } => Ok(Self::Commit { job, pieces, soon }),
             DiskTask::Load { .. }
             | DiskTask::Spill { .. }
@@ -38,7 +45,7 @@ impl Hashing {
 
     pub(crate) fn into_task(self) -> (JobId, DiskTask<BlockBuf>) {
         match self {
-            Self::Hash(job, runs) => (job, DiskTask::Hash { runs }),
+            Self::Hash { job, runs, joined } => (job, DiskTask::Hash { runs, joined }),
             Self::Commit { job, pieces, soon } => (job, DiskTask::Commit { pieces, soon }),
         }
     }
@@ -46,7 +53,7 @@ impl Hashing {
     /// Pieces that it hashes.
     fn width(&self) -> usize {
         match self {
-            Self::Hash(_, runs) => runs.len(),
+            Self::Hash { runs, .. } => runs.len(),
             Self::Commit { pieces, .. } => pieces.len(),
         }
     }
@@ -68,7 +75,7 @@ pub(crate) fn perform(
     let mut commits = Vec::new();
     for job in jobs {
         match job {
-            Hashing::Hash(job, mut runs) => {
+            Hashing::Hash { job, mut runs, .. } => {
                 for (run, state) in runs.iter_mut().zip(&mut states) {
                     run.hashed = keep(state);
                 }
@@ -89,38 +96,41 @@ pub(crate) fn perform(
 
 /// How far each run and each piece is then, in the order of the jobs.
 fn hash(storage: &Storage, jobs: &[Hashing]) -> Vec<Sha1State> {
-    // The blocks of all messages, one after another, and where those of each end.
+    // The blocks of all messages, one after another, and which of them are whose.
     let mut blocks: Vec<&[u8]> = Vec::new();
-    let mut messages: Vec<(Sha1State, usize, bool)> = Vec::new();
+    let mut messages: Vec<(Sha1State, Range<usize>, bool)> = Vec::new();
     for job in jobs {
         match job {
-            Hashing::Hash(_, runs) => {
+            Hashing::Hash { runs, .. } => {
                 for run in runs {
+                    let begin = blocks.len();
                     blocks.extend(run.blocks.iter().map(AsRef::as_ref));
-                    messages.push((restore(run.hashed), blocks.len(), false));
+                    messages.push((restore(run.hashed), begin..blocks.len(), false));
                 }
             }
             Hashing::Commit { pieces, .. } => {
                 for commit in pieces {
+                    let begin = blocks.len();
                     let all = storage.slices(commit.piece, &commit.blocks);
                     blocks.extend(all.iter().skip(commit.hashed.blocks as usize));
-                    messages.push((restore(commit.hashed), blocks.len(), true));
+                    messages.push((restore(commit.hashed), begin..blocks.len(), true));
                 }
             }
         }
     }
-    let mut out = vec![Sha1State::default(); messages.len()];
-    let mut rest = blocks.as_slice();
-    let parts = messages.iter().map(|(from, end, last)| {
-        let (parts, next) = rest.split_at(end - (blocks.len() - rest.len()));
-        rest = next;
+    // The longest first: what is short then fills the lanes that become free.
+    let mut order: Vec<usize> = (0..messages.len()).collect();
+    order.sort_by_key(|index| Reverse(messages[*index].1.len()));
+    let parts = order.iter().map(|index| {
+        let (from, range, last) = &messages[*index];
         Sha1Message {
             from: *from,
-            parts,
+            parts: &blocks[range.clone()],
             last: *last,
         }
     });
-    sha1_each(parts, |index, state| out[index] = state);
+    let mut out = vec![Sha1State::default(); messages.len()];
+    sha1_each(parts, |place, state| out[order[place]] = state);
     out
 }
 

@@ -126,6 +126,11 @@ impl Work {
         }
     }
 
+    /// Its commit is about to follow, and both are cheaper together.
+    fn waits_for_next(&self) -> bool {
+        matches!(self, Self::Task(_, DiskTask::Hash { joined: true, .. }))
+    }
+
     fn is_alone(&self) -> bool {
         matches!(self, Self::Open(_) | Self::Task(_, DiskTask::Close))
     }
@@ -239,7 +244,7 @@ impl Shared {
     }
 
     fn push(&self, id: StorageId, work: Work, stop: Option<Stop>) {
-        let alone = matches!(work, Work::Task(_, DiskTask::Hash { .. }));
+        let alone = work.waits_for_next();
         let mut queues = self.lock();
         let lane = queues.lanes.entry(id).or_default();
         lane.pending.push_back(work);
@@ -407,8 +412,7 @@ impl Queues {
             let Some(work) = lane.pending.front() else {
                 continue;
             };
-            // Its commit is about to follow, and both are cheaper together.
-            if lane.pending.len() == 1 && matches!(work, Work::Task(_, DiskTask::Hash { .. })) {
+            if lane.pending.len() == 1 && work.waits_for_next() {
                 continue;
             }
             // Not startable now: whoever ends a job of this storage makes it ready again.

@@ -169,7 +169,7 @@ impl FileSource<BlockBuf> for InMemory {
 
 fn agree(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
     let result = match job.task {
-        DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+        DiskTask::Hash { runs, .. } => DiskResult::Hashed { runs },
         DiskTask::Commit { pieces, .. } => {
             let pieces = pieces.into_iter().map(|commit| Committed {
                 piece: commit.piece,

@@ -188,7 +188,7 @@ impl<F: Fidelity> Disk<F> {
                 pieces.iter().map(|p| piece_len(p.piece)).sum(),
                 false,
             ),
-            DiskTask::Hash { runs } => {
+            DiskTask::Hash { runs, .. } => {
                 let blocks = runs.iter().map(|run| run.blocks.len()).sum();
                 (blocks, blocks as u64 * u64::from(BLOCK_LEN) / 8, false)
             }
@@ -205,7 +205,7 @@ impl<F: Fidelity> Disk<F> {
 
     fn answer(&mut self, task: DiskTask<F::Block>, fails: bool) -> DiskResult<F::Block> {
         match task {
-            DiskTask::Hash { mut runs } => {
+            DiskTask::Hash { mut runs, .. } => {
                 for run in &mut runs {
                     self.hash(run);
                 }

@@ -25,7 +25,7 @@ struct Memory {
 impl Memory {
     fn serve(&mut self, job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
         let result = match job.task {
-            DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+            DiskTask::Hash { runs, .. } => DiskResult::Hashed { runs },
             DiskTask::Commit { pieces, .. } => DiskResult::Committed {
                 pieces: pieces
                     .into_iter()

@@ -74,9 +74,12 @@ pub enum DiskTask<B> {
         /// Somebody is likely to ask for them soon: they are better kept where reading is cheap.
         soon: bool,
     },
-    /// Hash what has come of unfinished pieces, and give it back. It costs little beside the pieces that
-    /// are hashed to their end at the same time, so it is to be handed over just before their `Commit`.
-    Hash { runs: Vec<HashRun<B>> },
+    /// Hash what has come of unfinished pieces, and give it back.
+    Hash {
+        runs: Vec<HashRun<B>>,
+        /// A `Commit` follows at once, with which they are hashed side by side.
+        joined: bool,
+    },
     /// Read `range` (at most 16 KiB, inside its piece) of a piece that was committed into the start of
     /// `buf`.
     Load { range: RawBlock, buf: B },

@@ -34,6 +34,7 @@ impl<B> Swarm<B> {
                         bufs.put(buf);
                     }
                 }
+                self.runs_hashed(out);
                 out.push(Action::BufsFree);
             }
             DiskResult::Verified(piece) => self.committed(now, piece, bufs, out),

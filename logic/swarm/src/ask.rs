@@ -11,6 +11,7 @@ use torr_wire::Message;
 
 use crate::action::{Outbox, PeerKey};
 use crate::assembly::{OpenPiece, Stage};
+use crate::closing::SMALL_BLOCKS;
 use crate::peer::Peer;
 use crate::peer::turns::WIDTH_MAX;
 use crate::picker::Order;
@@ -31,12 +32,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ENDGAME_DEPTH: usize = 16;
 /// A peer that brings so many bytes a second is asked for several pieces at a time …
 const TURNS_RATE_MIN: u64 = 32_000_000;
-/// … as many as it brings in this time …
-const TURNS_MILLIS: u64 = 250;
-/// … if they have more blocks than this: smaller ones are hashed side by side when they are whole.
-const TURNS_BLOCKS_MIN: u32 = 16;
+/// … as many as it brings in this time, if they are not so small that they go side by side when whole.
+const TURNS_MILLIS: u64 = 500;
 /// Open pieces of fast peers, as a multiple of what would fit if all of them were full: most are on the way.
 const FAST_FACTOR: usize = 6;
+/// Their memory, with what is at the disk: six fifths of the budget. Staggered, sixteen of them hold 60 % of
+/// what they would full; the buffers that serve nobody else take the rest.
+const FAST_MEMORY: (usize, usize) = (6, 5);
 /// How many of the rarest pieces are looked at for one that a single peer has.
 const RAREST: usize = 16;
 /// Complete pieces before rarity decides instead of chance.
@@ -107,7 +109,7 @@ impl<B> Swarm<B> {
     /// is so fast that hashing them costs more than all else.
     fn width(&self, now: Instant, key: PeerKey) -> Option<usize> {
         let rate = self.peers.get(key)?.down.at_best(now);
-        let small = self.geometry.block_count_max() <= TURNS_BLOCKS_MIN;
+        let small = self.geometry.block_count_max() <= SMALL_BLOCKS;
         if rate < TURNS_RATE_MIN || small || self.config.sequential {
             return Some(1);
         }
@@ -221,14 +223,18 @@ impl<B> Swarm<B> {
     }
 
     /// Whether no further piece may be opened. Those of a fast peer are staggered and soon whole, so what
-    /// counts is the memory that is taken, not what they would take if all filled up at once.
+    /// counts is the memory that is taken, not what they would take if all filled up at once. To a lesser
+    /// degree that holds for all: the wider the lanes, the cheaper the hash.
     fn is_full(&self, fast: bool) -> bool {
         let active = self.assembly.active();
         if fast {
-            self.assembly.memory() >= self.config.assembly_blocks
+            let (more, than) = FAST_MEMORY;
+            self.assembly.memory() * than >= self.config.assembly_blocks * more
                 || active >= FAST_FACTOR * self.open_pieces_max()
         } else {
-            active >= self.open_pieces_max()
+            let most = self.open_pieces_max();
+            active >= 2 * most
+                || active >= most && self.assembly.memory() >= self.config.assembly_blocks / 2
         }
     }
 
@@ -250,7 +256,7 @@ impl<B> Swarm<B> {
             return None;
         }
         let endgame = self.is_endgame();
-        let tight = self.assembly.active() >= self.open_pieces_max();
+        let tight = self.is_full(false);
         let peer = self.peers.get_mut(key)?;
         if !(endgame || tight && self.assembly.missing() == 0)
             || peer.requests.len() >= ENDGAME_DEPTH

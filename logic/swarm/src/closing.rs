@@ -1,33 +1,44 @@
-//! When whole pieces go to the disk, and what goes with them.
+//! When blocks go to the disk to be hashed, and whole pieces to be written.
 //!
-//! Hashing several pieces side by side costs little more than hashing one. So what has come of other pieces
-//! goes along with a whole one, and small pieces wait a moment for company where more of them come at
-//! once anyway. Nobody waits where somebody may wait for the piece: at the end, when read in order, when
-//! memory is short.
+//! Hashing several pieces side by side costs little more than hashing one. So every 4 MiB, what has come of
+//! all open pieces is hashed, as far as it fills the lanes evenly; whole pieces wait a moment for that, or
+//! small ones for each other, where much comes at once anyway. One batch is hashed at a time: what comes
+//! meanwhile makes the next one wider. Nobody waits where somebody may wait for the piece: at the end, when
+//! read in order, when memory is short.
 
 use std::time::Duration;
 
-use torr_base::{Instant, PieceIndex};
+use torr_base::{BLOCK_LEN, Instant, PieceIndex};
 use torr_store::{DiskTask, HashRun};
 
 use crate::action::Outbox;
 use crate::assembly::Stage;
-use crate::swarm::{Job, Phase, Swarm};
+use crate::swarm::{Job, Phase, SPILL_PIECE_LEN, Swarm};
 
 /// Pieces that are hashed side by side, at most.
 pub(crate) const SIDE_BY_SIDE: usize = 16;
-/// Blocks that are enough work to be handed over: 2 MiB.
-const BATCH_BLOCKS: u32 = 128;
+/// Blocks after which what has come is hashed: 4 MiB, sixteen for each lane.
+const BATCH_BLOCKS: u32 = 256;
+/// Pieces of no more blocks than this are hashed when they are whole.
+pub(crate) const SMALL_BLOCKS: u32 = 16;
+/// Unfinished pieces are hashed without a whole one only where so many of them go side by side.
+const LANES_MIN: usize = 4;
+/// Of the lanes that are at work at the begin of a batch, so many are to be busy on average.
+const FILL: (u64, u64) = (7, 8);
 /// How long a whole piece waits for company.
 const WAIT: Duration = Duration::from_millis(20);
-/// It waits only where so many more are to be expected in that time.
+/// It waits only where a batch, or so many more pieces, are to be expected in that time.
 const COMPANY: u64 = 2;
 
-/// Whole pieces that wait to be handed to the disk.
+/// Whole pieces that wait to be handed to the disk, and when the next batch is due.
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
     pieces: Vec<PieceIndex>,
     since: Option<Instant>,
+    /// Blocks that came since the last batch.
+    fresh: u32,
+    /// Jobs that hash unfinished pieces and are not answered.
+    hashing: u32,
 }
 
 impl Closing {
@@ -38,10 +49,19 @@ impl Closing {
     pub(crate) fn clear(&mut self) {
         self.pieces.clear();
         self.since = None;
+        self.fresh = 0;
     }
 }
 
 impl<B> Swarm<B> {
+    /// A block is here, and its piece is not whole.
+    pub(crate) fn hash_ahead(&mut self, out: &mut Outbox<B>) {
+        self.closing.fresh += 1;
+        if self.is_batch() {
+            self.hand_over(out);
+        }
+    }
+
     /// The last block of a piece is here: to the disk with it, now or soon.
     pub(crate) fn close_piece(&mut self, now: Instant, piece: PieceIndex, out: &mut Outbox<B>) {
         if !self.assembly.begin_commit(piece) {
@@ -49,24 +69,37 @@ impl<B> Swarm<B> {
             self.verify_if_on_disk(piece, out);
             return;
         }
+        self.closing.fresh += 1;
         self.closing.pieces.push(piece);
         self.closing.since.get_or_insert(now);
-        if !self.company_comes() || self.is_batch() {
-            self.commit_closing(out);
+        let full = self.closing.pieces.len() >= SIDE_BY_SIDE;
+        if full || self.is_batch() || !self.company_comes() {
+            self.hand_over(out);
         }
     }
 
     /// Hands the waiting pieces to the disk, and before them what has come of others. True if there was
-    /// any.
+    /// any whole one.
     pub(crate) fn commit_closing(&mut self, out: &mut Outbox<B>) -> bool {
-        if self.closing.pieces.is_empty() {
-            return false;
+        let any = !self.closing.pieces.is_empty();
+        if any {
+            self.hand_over(out);
         }
+        any
+    }
+
+    fn hand_over(&mut self, out: &mut Outbox<B>) {
         let whole = std::mem::take(&mut self.closing.pieces);
         self.closing.since = None;
-        let runs = self.runs(SIDE_BY_SIDE.saturating_sub(whole.len()));
+        self.closing.fresh = 0;
+        let runs = self.runs(&whole);
         if !runs.is_empty() {
-            self.job(Job::Hash, DiskTask::Hash { runs }, out);
+            self.closing.hashing += 1;
+            let joined = !whole.is_empty();
+            self.job(Job::Hash, DiskTask::Hash { runs, joined }, out);
+        }
+        if whole.is_empty() {
+            return;
         }
         let commit = |piece: PieceIndex| {
             let digests = self.blame.is_suspect(piece);
@@ -75,13 +108,20 @@ impl<B> Swarm<B> {
         let pieces: Vec<_> = whole.into_iter().filter_map(commit).collect();
         let soon = self.is_asked_for();
         self.job(Job::Commit, DiskTask::Commit { pieces, soon }, out);
-        true
     }
 
     /// Hands over what has waited long enough.
     pub(crate) fn commit_if_due(&mut self, now: Instant, out: &mut Outbox<B>) {
         if self.closing.due().is_some_and(|due| due <= now) {
             self.commit_closing(out);
+        }
+    }
+
+    /// A job of runs is answered: what came meanwhile may be enough for the next.
+    pub(crate) fn runs_hashed(&mut self, out: &mut Outbox<B>) {
+        self.closing.hashing = self.closing.hashing.saturating_sub(1);
+        if self.phase == Phase::Active && self.is_batch() {
+            self.hand_over(out);
         }
     }
 
@@ -109,23 +149,23 @@ impl<B> Swarm<B> {
     fn company_comes(&self) -> bool {
         let last = self.left as usize <= self.closing.pieces.len() || self.assembly.missing() == 0;
         let in_time = self.down_rate * WAIT.as_millis() as u64 / 1_000;
-        let enough = COMPANY * u64::from(self.geometry.piece_len_max());
-        !last && !self.config.sequential && in_time >= enough
+        let pieces = COMPANY * u64::from(self.geometry.piece_len_max());
+        let batch = u64::from(BATCH_BLOCKS) * u64::from(BLOCK_LEN);
+        !last && !self.config.sequential && in_time >= pieces.min(batch)
     }
 
-    /// Whether there is work enough.
+    /// Whether enough has come to be hashed, and nothing is being hashed.
     fn is_batch(&self) -> bool {
-        let closing = &self.closing.pieces;
-        let whole: u32 = closing.iter().map(|p| self.assembly.unhashed(*p)).sum();
-        if closing.len() >= SIDE_BY_SIDE || whole >= BATCH_BLOCKS {
-            return true;
-        }
-        let others = self.assembly.iter().map(|(p, _)| self.assembly.ready(p));
-        whole + others.sum::<u32>() >= BATCH_BLOCKS
+        let small = self.geometry.block_count_max() <= SMALL_BLOCKS;
+        let large = self.geometry.piece_len_max() > SPILL_PIECE_LEN;
+        self.closing.fresh >= BATCH_BLOCKS && self.closing.hashing == 0 && !small && !large
     }
 
-    /// What can be hashed of unfinished pieces, of as many as there are lanes for; those with most first.
-    fn runs(&mut self, lanes: usize) -> Vec<HashRun<B>> {
+    /// What is to be hashed of unfinished pieces beside whole ones: of as many as there are lanes for, those
+    /// with most first, and of each so much that few lanes end before the others. The rest waits for the
+    /// next time.
+    fn runs(&mut self, whole: &[PieceIndex]) -> Vec<HashRun<B>> {
+        let lanes = SIDE_BY_SIDE.saturating_sub(whole.len());
         let filling = self
             .assembly
             .iter()
@@ -134,8 +174,16 @@ impl<B> Swarm<B> {
         let mut ready: Vec<_> = ready.filter(|(count, _)| *count > 0).collect();
         ready.sort_unstable_by(|a, b| b.cmp(a));
         ready.truncate(lanes);
+        if whole.is_empty() && ready.len() < LANES_MIN {
+            return Vec::new();
+        }
+        let ends = whole.iter().map(|piece| self.assembly.unhashed(*piece));
+        let longest = ends.clone().max().unwrap_or(0);
+        let mut lengths: Vec<_> = ends.chain(ready.iter().map(|(count, _)| *count)).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        let most = even(&lengths).max(longest);
         let runs = ready.into_iter();
-        runs.filter_map(|(_, piece)| self.assembly.hash(piece))
+        runs.filter_map(|(_, piece)| self.assembly.hash(piece, most))
             .collect()
     }
 
@@ -143,5 +191,30 @@ impl<B> Swarm<B> {
     fn is_asked_for(&self) -> bool {
         let lacks = |peer: &crate::peer::Peer<B>| !peer.seed && !peer.upload_only;
         self.may_upload() && self.peers.values().any(lacks)
+    }
+}
+
+/// The length to cut runs to, so that as much as possible is hashed while at least [`FILL`] of the lanes are
+/// busy on average. `lengths` are sorted, the longest first.
+fn even(lengths: &[u32]) -> u32 {
+    let lanes = lengths.len() as u64;
+    let busy = |most: u32| -> u64 { lengths.iter().map(|n| u64::from(*n.min(&most))).sum() };
+    let full = |most: &u32| busy(*most) * FILL.1 >= lanes * u64::from(*most) * FILL.0;
+    lengths.iter().copied().find(full).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::even;
+
+    #[test]
+    fn runs_are_cut_where_lanes_would_idle() {
+        assert_eq!(even(&[]), 0);
+        assert_eq!(even(&[9]), 9);
+        assert_eq!(even(&[16, 16, 15, 14]), 16);
+        // One that is far ahead waits for the others, and one that has hardly begun holds nobody up.
+        assert_eq!(even(&[200, 12, 12, 12]), 12);
+        assert_eq!(even(&[16, 16, 16, 16, 16, 16, 16, 1]), 16);
+        assert_eq!(even(&[40, 20, 10, 5]), 10);
     }
 }

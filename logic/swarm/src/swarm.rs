@@ -20,7 +20,7 @@ use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
 
 /// Pieces longer than this are spilled as they come in: 8 MiB.
-const SPILL_PIECE_LEN: u32 = 8 << 20;
+pub(crate) const SPILL_PIECE_LEN: u32 = 8 << 20;
 /// Blocks of such a piece that are written together: 1 MiB.
 const SPILL_BLOCKS: u32 = 64;
 

@@ -373,7 +373,7 @@ impl Rig {
             return false;
         };
         let result = match job.task {
-            DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+            DiskTask::Hash { runs, .. } => DiskResult::Hashed { runs },
             DiskTask::Commit { pieces, .. } => DiskResult::Committed {
                 pieces: pieces.into_iter().map(commit).collect(),
             },
@@ -521,7 +521,7 @@ impl Rig {
 fn blocks_of(task: &DiskTask<Blk>) -> usize {
     match task {
         DiskTask::Commit { pieces, .. } => pieces.iter().map(|piece| piece.blocks.len()).sum(),
-        DiskTask::Hash { runs } => runs.iter().map(|run| run.blocks.len()).sum(),
+        DiskTask::Hash { runs, .. } => runs.iter().map(|run| run.blocks.len()).sum(),
         DiskTask::Load { .. } => 1,
         DiskTask::Spill { blocks } => blocks.len(),
         DiskTask::Verify { .. } | DiskTask::Recheck { .. } | DiskTask::Sync | DiskTask::Close => 0,

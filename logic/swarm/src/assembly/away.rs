@@ -95,9 +95,10 @@ impl<B> Assembly<B> {
         open.map_or(0, |open| open.slots.len() as u32 - open.hashed.blocks)
     }
 
-    /// Takes out what [`Self::ready`] counted, to be hashed; [`Self::hashed`] brings it back.
-    pub(crate) fn hash(&mut self, piece: PieceIndex) -> Option<HashRun<B>> {
-        let count = self.ready(piece);
+    /// Takes out what [`Self::ready`] counted, but no more than `most` blocks, to be hashed;
+    /// [`Self::hashed`] brings it back.
+    pub(crate) fn hash(&mut self, piece: PieceIndex, most: u32) -> Option<HashRun<B>> {
+        let count = self.ready(piece).min(most);
         let open = self.open.get_mut(&piece).filter(|_| count > 0)?;
         let mut blocks = self.spare_lists.pop().unwrap_or_default();
         // As many as there may ever be, so that the list serves any piece the next time.

@@ -441,7 +441,10 @@ impl<B> PeerCx<'_, B> {
                 self.bufs.put(buf);
                 return;
             }
-            Placed::Kept => swarm.spill_if_large(block.piece, self.out),
+            Placed::Kept => {
+                swarm.spill_if_large(block.piece, self.out);
+                swarm.hash_ahead(self.out);
+            }
             Placed::Last => swarm.close_piece(self.now, block.piece, self.out),
         }
         if others {

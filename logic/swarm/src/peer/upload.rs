@@ -10,8 +10,8 @@ use torr_base::RawBlock;
 pub(crate) const REQUESTS_MAX: usize = 2_000;
 /// Blocks being loaded or loaded and not sent: at most 1 MiB for a peer.
 const LOADED_MAX: usize = 64;
-/// Queued requests that a new one is compared with.
-const LOOK_BACK: usize = 64;
+/// Queued requests that a new one is compared with: with 64, that was half of what a block costs the seeding node.
+const LOOK_BACK: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Upload<B> {

@@ -131,19 +131,10 @@ fn demo(steps: &mut Steps<'_>) {
 }
 
 fn bench(steps: &mut Steps<'_>) {
-    steps.cargo(
-        "bench",
-        &[
-            "run",
-            "--release",
-            "--locked",
-            "-p",
-            "torr-bench",
-            "--",
-            "gate",
-        ],
-        &[],
-    );
+    let bench = ["run", "--release", "--locked", "-p", "torr-bench", "--"];
+    steps.cargo("bench", &[&bench[..], &["gate"]].concat(), &[]);
+    let count = [&bench[..], &["instructions"]].concat();
+    steps.cargo("instructions", &count, &[]);
 }
 
 fn interop(steps: &mut Steps<'_>) {

@@ -3,7 +3,9 @@
 
 mod counter;
 mod floor;
+mod instructions;
 mod memory;
+mod meter;
 mod pipe;
 mod seed;
 mod versus;
@@ -33,11 +35,13 @@ fn main() -> Result<ExitCode> {
         }
         "memory" => memory()?,
         "seed" => seed()?,
+        "instructions" => instructions::main(rest)?,
+        "workload" => instructions::workload(rest)?,
         "versus" => return versus::main(rest),
         "floor-leech" => floor::leech(rest)?,
         "floor-seed" => floor::seed(rest)?,
         _ => bail!(
-            "usage: torr-bench gate | pipe | memory | versus [OPTIONS]\n\
+            "usage: torr-bench gate | pipe | memory | instructions [--record] | versus [OPTIONS]\n\
              or torr-bench seed [PEERS [RUNS [MIB-SENT [MIB-PAYLOAD]]]]"
         ),
     }

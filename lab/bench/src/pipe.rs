@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant as Clock};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use torr_base::{BLOCK_LEN, Bitfield, Geometry, InfoHash, Instant, PeerId, RawBlock, Rng};
 use torr_node::{
     Action, ConnKey, FilePieces, News, Node, NodeConfig, Notice, Rest, SwarmInit, TorrentInit,
@@ -15,7 +15,7 @@ use torr_store::{
     Found, StorageId,
 };
 
-use crate::counter;
+use crate::{counter, meter};
 
 /// What a transfer cost, once it ran steadily.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Cost {
 
 /// Bytes that wait in one direction, at most: a socket buffer's worth.
 const PIPE: usize = 1 << 20;
+/// A transfer that takes more turns has got stuck: the longest here takes a few thousand.
+const TURNS_MAX: u64 = 10_000_000;
 
 struct Side {
     node: Node<BlockBuf>,
@@ -36,6 +38,10 @@ struct Side {
     wire: VecDeque<u8>,
     done: u64,
     synced: bool,
+    /// Bytes of blocks that went into the pipe.
+    payload: u64,
+    /// Whether callgrind is to count what the node does.
+    counted: bool,
 }
 
 impl Side {
@@ -82,21 +88,27 @@ impl Side {
             wire,
             done: 0,
             synced: false,
+            payload: 0,
+            counted: false,
         })
     }
 
     /// Carries out what the node wants; true if it dialled.
     fn act(&mut self, now: Instant) -> bool {
+        let (node, counted) = (&mut self.node, self.counted);
         let mut dialled = false;
-        while let Some(action) = self.node.poll_action() {
+        while let Some(action) = meter::call(counted, || node.poll_action()) {
             match action {
                 Action::Dial { conn, .. } => {
                     self.conn = Some(conn);
-                    self.node.handle_connected(now, conn);
+                    meter::call(counted, || node.handle_connected(now, conn));
                     dialled = true;
                 }
-                Action::Wake { conn } => self.node.resume(now, conn),
-                Action::Disk(job) => self.node.handle_disk(now, agree(job)),
+                Action::Wake { conn } => meter::call(counted, || node.resume(now, conn)),
+                Action::Disk(job) => {
+                    let done = agree(job);
+                    meter::call(counted, || node.handle_disk(now, done));
+                }
                 Action::Tell {
                     news: News::Swarm(Notice::PieceDone { .. }),
                     ..
@@ -119,18 +131,20 @@ impl Side {
     fn write(&mut self, now: Instant) {
         let Some(conn) = self.conn else { return };
         while self.wire.len() < PIPE {
-            let out = self.node.poll_send(now, conn, &mut InMemory);
+            let (node, counted) = (&mut self.node, self.counted);
+            let out = meter::call(counted, || node.poll_send(now, conn, &mut InMemory));
             self.wire.extend(out.control);
             let block = match out.block {
                 Rest::Bytes(block) => block,
                 Rest::File { range, from } => &ZEROS[from as usize..range.len as usize],
             };
             self.wire.extend(block);
+            self.payload += block.len() as u64;
             let n = out.control.len() + block.len();
             if n == 0 {
                 return;
             }
-            self.node.handle_written(now, conn, n);
+            meter::call(counted, || self.node.handle_written(now, conn, n));
             self.act(now);
         }
     }
@@ -138,15 +152,16 @@ impl Side {
     fn read(&mut self, now: Instant, wire: &mut VecDeque<u8>) {
         let Some(conn) = self.conn else { return };
         while !wire.is_empty() {
+            let (node, counted) = (&mut self.node, self.counted);
             let mut n = 0;
-            for buf in self.node.read_bufs(now, conn) {
+            for buf in meter::call(counted, || node.read_bufs(now, conn)) {
                 // Reading from a VecDeque copies what is there and never fails.
                 n += std::io::Read::read(wire, buf).unwrap_or(0);
             }
             if n == 0 {
                 return;
             }
-            self.node.handle_read(now, conn, n);
+            meter::call(counted, || self.node.handle_read(now, conn, n));
             self.act(now);
         }
     }
@@ -213,25 +228,38 @@ fn agree(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
     }
 }
 
-/// Carries `total` bytes in pieces of `piece_len` across; measures from a quarter on.
-pub(crate) fn transfer(total: u64, piece_len: u64) -> Result<Cost> {
-    let geometry = Geometry::new(total, piece_len).context("no torrent")?;
-    let mut seed = Side::new(1, geometry, true)?;
-    let mut leech = Side::new(2, geometry, false)?;
-    let mut now = Instant::ZERO;
-    let quarter = u64::from(geometry.piece_count()) / 4;
-    let mut begun: Option<(counter::Count, Clock, u64)> = None;
-    for _ in 0..10_000_000_u64 {
-        now = now + Duration::from_micros(500);
-        for side in [&mut seed, &mut leech] {
-            if side.node.next_timeout().is_some_and(|due| due <= now) {
-                side.node.handle_timeout(now);
-            }
+/// Both ends, and the time that they share.
+struct Pair {
+    seed: Side,
+    leech: Side,
+    now: Instant,
+}
+
+impl Pair {
+    fn new(geometry: Geometry) -> Result<Self> {
+        Ok(Self {
+            seed: Side::new(1, geometry, true)?,
+            leech: Side::new(2, geometry, false)?,
+            now: Instant::ZERO,
+        })
+    }
+
+    /// Half a millisecond: timers, then a pipe's worth in each direction.
+    fn turn(&mut self) {
+        let Self { seed, leech, now } = self;
+        *now = *now + Duration::from_micros(500);
+        let now = *now;
+        for side in [&mut *seed, &mut *leech] {
+            let Side { node, counted, .. } = side;
+            meter::call(*counted, || {
+                if node.next_timeout().is_some_and(|due| due <= now) {
+                    node.handle_timeout(now);
+                }
+            });
         }
         if leech.act(now) {
-            seed.conn = seed
-                .node
-                .handle_accept(now, SocketAddr::from(([127, 0, 0, 2], 5_000)));
+            let from = SocketAddr::from(([127, 0, 0, 2], 5_000));
+            seed.conn = seed.node.handle_accept(now, from);
         }
         seed.act(now);
         leech.write(now);
@@ -240,17 +268,30 @@ pub(crate) fn transfer(total: u64, piece_len: u64) -> Result<Cost> {
         let mut wire = std::mem::take(&mut seed.wire);
         leech.read(now, &mut wire);
         seed.wire = wire;
-        if begun.is_none() && leech.done >= quarter {
-            begun = Some((counter::now(), Clock::now(), leech.done));
-        }
-        if leech.synced {
-            break;
-        }
     }
-    ensure!(leech.synced, "the transfer did not end");
-    let (count, clock, before) = begun.context("it ended before it was measured")?;
+
+    /// Takes turns until `end` has come.
+    fn run_until(&mut self, end: impl Fn(&Side) -> bool) -> Result<()> {
+        for _ in 0..TURNS_MAX {
+            self.turn();
+            if end(&self.leech) {
+                return Ok(());
+            }
+        }
+        bail!("the transfer does not go on")
+    }
+}
+
+/// Carries `total` bytes in pieces of `piece_len` across; measures from a quarter on.
+pub(crate) fn transfer(total: u64, piece_len: u64) -> Result<Cost> {
+    let geometry = Geometry::new(total, piece_len).context("no torrent")?;
+    let mut pair = Pair::new(geometry)?;
+    let quarter = u64::from(geometry.piece_count()) / 4;
+    pair.run_until(|leech| leech.done >= quarter)?;
+    let (count, clock, before) = (counter::now(), Clock::now(), pair.leech.done);
+    pair.run_until(|leech| leech.synced)?;
     let count = counter::now().since(count);
-    let pieces = leech.done - before;
+    let pieces = pair.leech.done - before;
     Ok(Cost {
         blocks: pieces * piece_len / u64::from(BLOCK_LEN),
         pieces,
@@ -258,4 +299,27 @@ pub(crate) fn transfer(total: u64, piece_len: u64) -> Result<Cost> {
         bytes: count.bytes,
         took: clock.elapsed(),
     })
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Seed,
+    Leech,
+}
+
+/// Carries data across as [`transfer`] does, and has callgrind count what one end does between a quarter and
+/// three quarters of it. Returns the number of blocks that went across in the meantime.
+pub(crate) fn count(total: u64, piece_len: u64, end: End) -> Result<u64> {
+    let geometry = Geometry::new(total, piece_len).context("no torrent")?;
+    let mut pair = Pair::new(geometry)?;
+    let quarter = u64::from(geometry.piece_count()) / 4;
+    pair.run_until(|leech| leech.done >= quarter)?;
+    match end {
+        End::Seed => pair.seed.counted = true,
+        End::Leech => pair.leech.counted = true,
+    }
+    let before = pair.seed.payload;
+    pair.run_until(|leech| leech.done >= 3 * quarter)?;
+    Ok((pair.seed.payload - before) / u64::from(BLOCK_LEN))
 }

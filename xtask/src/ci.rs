@@ -15,6 +15,7 @@ const LOGIC: &[&str] = &[
     "torr-wire",
     "torr-store",
     "torr-tracker",
+    "torr-dht",
     "torr-swarm",
     "torr-node",
 ];

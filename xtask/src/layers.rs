@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("torr-wire", &["torr-base", "torr-bencode"]),
     ("torr-store", &["torr-base"]),
     ("torr-tracker", &["torr-base", "torr-bencode"]),
+    ("torr-dht", &["torr-base", "torr-bencode"]),
     (
         "torr-swarm",
         &["torr-base", "torr-metainfo", "torr-store", "torr-wire"],

@@ -1,0 +1,16 @@
+//! The distributed hash table (BEP 5, 32, 33, 42, 43) without a socket.
+//!
+//! - [`message`]: datagrams there and back.
+//! - [`NodeId`], [`Contact`], [`Family`], [`Bloom`]: what they speak of.
+//!
+//! Deliberately absent: sockets, name look-ups and clocks.
+#![forbid(unsafe_code)]
+
+mod addr;
+mod bloom;
+mod id;
+pub mod message;
+
+pub use addr::{Contact, Family};
+pub use bloom::{BLOOM_LEN, Bloom};
+pub use id::{Distance, NodeId};

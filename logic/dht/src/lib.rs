@@ -8,9 +8,15 @@
 
 mod addr;
 mod bloom;
+mod external;
 mod id;
+mod limit;
 pub mod message;
+mod store;
+mod table;
+mod token;
 
 pub use addr::{Contact, Family};
 pub use bloom::{BLOOM_LEN, Bloom};
 pub use id::{Distance, NodeId};
+pub use limit::REPLY_BYTES_PER_SEC_MAX;

@@ -67,7 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-wire",
         ],
     ),
-    ("torr-storm", &["torr-base", "torr-sim"]),
+    ("torr-storm", &["torr-base", "torr-dht", "torr-sim"]),
     ("torr-interop", &[]),
     (
         "torr-bench",

@@ -66,7 +66,9 @@ mod tests {
     #[test]
     fn a_change_wins_when_the_old_votes_are_few() {
         let mut votes = Votes::default();
-        (0..16).for_each(|n| drop(votes.add(from(n), ip(1))));
+        for n in 0..16 {
+            votes.add(from(n), ip(1));
+        }
         let won = (16..32).position(|n| votes.add(from(n), ip(2)) == Some(ip(2)));
         assert_eq!(won, Some(11), "twelve of sixteen");
     }

@@ -11,12 +11,12 @@ use crate::addr::Prefix;
 
 /// Bytes of answers in any second, at most (guarantees: DHT flood): what flows plus what may burst.
 pub const REPLY_BYTES_PER_SEC_MAX: u64 = REPLY_RATE + REPLY_BURST;
-const REPLY_RATE: u64 = 6_000;
-const REPLY_BURST: u64 = 2_000;
+const REPLY_RATE: u64 = 5_000;
+const REPLY_BURST: u64 = 3_000;
 /// The share of it that strangers can use up; the rest is for nodes of our table and for announces with
 /// a right token, which nobody can send from a made-up address.
-const STRANGER_RATE: u64 = 4_500;
-const STRANGER_BURST: u64 = 1_500;
+const STRANGER_RATE: u64 = 3_500;
+const STRANGER_BURST: u64 = 2_200;
 /// Queries of one /24 or /64 that are answered.
 const QUERIES_PER_SEC: u64 = 5;
 const QUERIES_BURST: u64 = 15;

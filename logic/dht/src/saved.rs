@@ -94,6 +94,7 @@ fn read_side(bytes: &[u8], family: Family) -> Option<(SavedSide, &[u8])> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use torr_base::Rng;

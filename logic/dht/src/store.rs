@@ -363,9 +363,11 @@ mod tests {
     #[test]
     fn samples_are_spread() {
         let mut store = Store::default();
-        (0..100).for_each(|n| drop(put(&mut store, 0, 1, peer(n))));
+        for n in 0..100 {
+            assert!(put(&mut store, 0, 1, peer(n)));
+        }
         let mut rng = Rng::new(1);
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for _ in 0..1_000 {
             for addr in store.sample(at(1), hash(1), false, 10, &mut rng) {
                 *seen.entry(addr).or_insert(0) += 1;

@@ -292,7 +292,8 @@ impl Table {
         let last = self.buckets.len() - 1;
         let splits = self.buckets.len() < BUCKETS_MAX;
         for (index, bucket) in self.buckets.iter_mut().enumerate().rev() {
-            if !bucket.has_room() && !(splits && index == last) {
+            let splits = splits && index == last;
+            if !bucket.has_room() && !splits {
                 continue;
             }
             while let Some(at) = bucket.spares.iter().rposition(|it| !it.confirmed) {

@@ -63,6 +63,9 @@ pub struct Dht {
     pub(crate) heard: Instant,
     pub(crate) resolving: Vec<ResolveId>,
     pub(crate) next_resolve: u64,
+    /// When names may be looked up again, and how often that was of no use.
+    pub(crate) names_due: Instant,
+    pub(crate) names_tries: u32,
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) refused: u64,
@@ -103,6 +106,8 @@ impl Dht {
             heard: now,
             resolving: Vec::new(),
             next_resolve: 0,
+            names_due: now,
+            names_tries: 0,
             sent: 0,
             sent_bytes: 0,
             refused: 0,
@@ -179,6 +184,7 @@ impl Dht {
     /// The network came back or changed: nodes that did not answer may have been without fault.
     pub fn network_changed(&mut self, now: Instant) {
         self.silence.forget();
+        (self.names_due, self.names_tries) = (now, 0);
         for side in &mut self.sides {
             side.start_again(now);
         }

@@ -50,7 +50,7 @@ impl Dht {
         let lost =
             empty && (side.around_fails > 0 || (side.saved.is_empty() && side.starts.is_empty()));
         if lost {
-            self.resolve_hosts(out);
+            self.resolve_hosts(now, out);
         }
         let key = self.begin_lookup(family, target, Purpose::Neighbours);
         let side = self.side(family);
@@ -69,13 +69,14 @@ impl Dht {
         let wait = match side.table.len() {
             0 => {
                 side.around_fails += 1;
-                (RETRY * (1 << (side.around_fails - 1).min(8))).min(RETRY_MAX)
+                back_off(side.around_fails - 1)
             }
             few if few < K => AROUND_EVERY_FEW,
             _ => AROUND_EVERY,
         };
         if side.table.len() > 0 {
             side.around_fails = 0;
+            self.names_tries = 0;
         }
         let jitter = self.rng.below(wait.as_nanos() as u64 / 8);
         if side.around_due > now {
@@ -83,10 +84,12 @@ impl Dht {
         }
     }
 
-    fn resolve_hosts(&mut self, out: &mut Vec<DhtAction>) {
-        if !self.resolving.is_empty() {
+    fn resolve_hosts(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
+        if !self.resolving.is_empty() || now < self.names_due {
             return;
         }
+        self.names_due = now + back_off(self.names_tries);
+        self.names_tries += 1;
         let hosts: Vec<(String, u16)> = match &self.config.bootstrap {
             Bootstrap::WellKnown => {
                 let hosts = WELL_KNOWN.iter();
@@ -170,4 +173,8 @@ impl Dht {
         }
         false
     }
+}
+
+fn back_off(tries: u32) -> Duration {
+    (RETRY * (1 << tries.min(8))).min(RETRY_MAX)
 }

@@ -3,8 +3,8 @@
 //! Each path asks on its own and hears only the answers of nodes that it asked itself; no node is asked
 //! by two of them. Whoever poisons one path has nothing to say on the others (S/Kademlia). A path is at
 //! its end when the [`K`] closest nodes it has heard of have answered; nodes that failed or are late do
-//! not count, and of nodes whose id does not fit their address (BEP 42) only half of the places can be
-//! taken as long as there are others.
+//! not count. Nodes whose id does not fit their address (BEP 42) can take only half of the places, and get
+//! only a dozen questions of a path, as long as there are others.
 //!
 //! What answers make us send is bounded: an address is asked once, a /24 or /64 at most
 //! [`PER_PREFIX_MAX`] times, and a lookup asks at most [`QUERIES_MAX`] times.
@@ -23,6 +23,8 @@ const WIDTH_MIN: usize = 2;
 const WIDTH_MAX: usize = 4;
 /// Places of a path's goal for nodes whose id does not fit their address.
 const UNFIT_MAX: usize = K / 2;
+/// Questions of one path to such nodes while it knows others: each may name a closer accomplice.
+const UNFIT_ASKED_MAX: u32 = 12;
 /// Questions of one lookup to one /24 or /64.
 pub(crate) const PER_PREFIX_MAX: u8 = 2;
 /// Questions of one lookup; an ordinary one needs about 30.
@@ -77,6 +79,8 @@ pub(crate) struct Lookup {
     /// Closest first.
     steps: Vec<Step>,
     widths: [usize; PATHS],
+    /// Questions of each path to nodes whose id does not fit.
+    unfit_asked: [u32; PATHS],
     asked: BTreeSet<SocketAddr>,
     asked_ips: BTreeSet<IpAddr>,
     asked_prefixes: BTreeMap<Prefix, u8>,
@@ -110,6 +114,7 @@ impl Lookup {
             purpose,
             steps: Vec::new(),
             widths: [WIDTH_MIN; PATHS],
+            unfit_asked: [0; PATHS],
             asked: BTreeSet::new(),
             asked_ips: BTreeSet::new(),
             asked_prefixes: BTreeMap::new(),
@@ -147,6 +152,9 @@ impl Lookup {
                     *self.asked_prefixes.entry(prefix).or_default() += 1;
                 }
                 self.queries += 1;
+                if let Some(n) = self.unfit_asked.get_mut(path) {
+                    *n += u32::from(!self.steps[at].fits);
+                }
                 let (path, late) = (path as u8, false);
                 self.steps[at].state = State::Asked { path, late };
                 return Some((self.steps[at].id, addr));
@@ -307,6 +315,8 @@ impl Lookup {
     fn walk(&self, path: usize) -> Walk {
         let bit = 1 << path;
         let width = self.widths.get(path).copied().unwrap_or(WIDTH_MIN);
+        let asked = self.unfit_asked.get(path).copied().unwrap_or(0);
+        let enough = |step: &Step| asked >= UNFIT_ASKED_MAX && step.state == State::Fresh;
         let (mut places, mut unfit, mut under_way) = (0, 0, 0);
         let mut walk = Walk {
             ask: None,
@@ -331,7 +341,7 @@ impl Lookup {
                 continue;
             }
             if !step.fits {
-                if unfit == UNFIT_MAX {
+                if unfit == UNFIT_MAX || enough(step) {
                     left_out.push((at, step));
                     continue;
                 }

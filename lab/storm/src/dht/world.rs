@@ -459,12 +459,11 @@ impl World {
                 dht.handle_datagram(self.now, from, bytes, &mut out);
             }
             for action in out {
-                match action {
-                    DhtAction::Send { to, bytes } => {
-                        let bytes = with_false_address(&bytes).unwrap_or(bytes);
-                        self.send(me, to, bytes);
-                    }
-                    other => self.act(host, other),
+                if let DhtAction::Send { to, bytes } = action {
+                    let bytes = with_false_address(&bytes).unwrap_or(bytes);
+                    self.send(me, to, bytes);
+                } else {
+                    self.act(host, action);
                 }
             }
             self.plan_wake(host);

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("torr-wire", &["torr-base", "torr-bencode"]),
     ("torr-store", &["torr-base"]),
     ("torr-tracker", &["torr-base", "torr-bencode"]),
+    ("torr-dht", &["torr-base", "torr-bencode"]),
     (
         "torr-swarm",
         &["torr-base", "torr-metainfo", "torr-store", "torr-wire"],
@@ -66,7 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-wire",
         ],
     ),
-    ("torr-storm", &["torr-base", "torr-sim"]),
+    ("torr-storm", &["torr-base", "torr-dht", "torr-sim"]),
     ("torr-interop", &[]),
     (
         "torr-bench",

@@ -5,10 +5,12 @@
 //! torr-storm --seeds 1..200 --twice          each seed twice, with equal traces
 //! torr-storm --seed 17 --trace peer=3        what host 3 says, hears and does
 //! torr-storm --seeds 1..50 --peers 200 --hostile 0 --report
+//! torr-storm dht --nodes 10000               a DHT of real nodes, some hostile
 //! ```
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+mod dht;
 mod plan;
 mod run;
 
@@ -26,6 +28,7 @@ use run::Outcome;
 const USAGE: &str = "\
 usage: torr-storm [--seed N | --seeds A..B] [--peers N] [--hostile PERCENT] [--fair] [--twice]
                   [--report] [--ratio-max X] [--until SECS] [--trace peer=N] [--threads N] [--verbose]
+       torr-storm dht --help
 
   --seeds A..B   A to B, both included
   --peers N      N nodes and a torrent of 16 MiB in pieces of 256 KiB, instead of what the seed says
@@ -120,7 +123,11 @@ fn try_seed(seed: u64, args: &Args) -> Result<Outcome, String> {
 }
 
 fn main() -> Result<ExitCode> {
-    let args = parse(std::env::args().skip(1))?;
+    let mut own = std::env::args().skip(1).peekable();
+    if own.next_if(|arg| arg == "dht").is_some() {
+        return dht::main(own);
+    }
+    let args = parse(own)?;
     if args.first == args.last {
         std::panic::set_hook(Box::new(|info| {
             eprintln!("{info}\n{}", std::backtrace::Backtrace::capture())

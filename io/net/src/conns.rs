@@ -14,6 +14,8 @@ pub(crate) struct Conn {
     pub(crate) socket: Option<TcpStream>,
     /// The node would take bytes from it.
     pub(crate) reads: bool,
+    /// Bytes that must have come before the socket counts as readable.
+    pub(crate) read_goal: usize,
     /// Bytes wait for the socket to take them.
     pub(crate) writes: bool,
     /// It is on the list of those to be looked after in this turn.
@@ -29,6 +31,7 @@ impl Conn {
             key,
             socket,
             reads: true,
+            read_goal: 1,
             writes: false,
             woken: false,
             waker: None,

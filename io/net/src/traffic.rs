@@ -9,9 +9,8 @@ use torr_node::ConnKey;
 use crate::host::Host;
 use crate::shard::Shard;
 
-/// Bytes that one connection may bring in one turn; then the others have theirs. Sixteen blocks make the
-/// requests that follow from them go out in one write.
-const READ_BUDGET: usize = 256 * 1024;
+/// Bytes that one connection may bring in one turn, a millisecond of work; then the others have theirs.
+const READ_BUDGET: usize = 1024 * 1024;
 
 impl<H: Host> Shard<H> {
     /// The socket of a connection is ready: reads, then writes. True if it has used up its budget.
@@ -80,9 +79,17 @@ impl<H: Host> Shard<H> {
         self.node.resume(self.now, key);
         let waits = self.write(key);
         let reads = self.node.wants_read(self.now, key);
-        if let Some(conn) = self.conns.get_mut(key)
-            && (conn.reads, conn.writes) != (reads, waits)
+        let goal = self.node.read_goal(self.now, key);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        if let Some(socket) = &conn.socket
+            && conn.read_goal != goal
         {
+            conn.read_goal = goal;
+            set_read_goal(socket, goal);
+        }
+        if (conn.reads, conn.writes) != (reads, waits) {
             (conn.reads, conn.writes) = (reads, waits);
             conn.rouse();
         }
@@ -94,3 +101,29 @@ impl<H: Host> Shard<H> {
 pub(crate) fn clear(socket: &TcpStream, interest: Interest) {
     let _ = socket.try_io(interest, || Err::<(), _>(ErrorKind::WouldBlock.into()));
 }
+
+/// Has the kernel call the socket readable only when so many bytes have come, or it is closed. Where they
+/// have come already, it says so at once.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn set_read_goal(socket: &TcpStream, bytes: usize) {
+    use std::os::fd::AsRawFd;
+
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as the socket is borrowed, and the kernel reads `len` bytes of
+    // `value`, which lives until the call returns.
+    let _ = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const value).cast(),
+            len,
+        )
+    };
+}
+
+/// Elsewhere each byte wakes us.
+#[cfg(not(target_os = "linux"))]
+fn set_read_goal(_socket: &TcpStream, _bytes: usize) {}

@@ -305,6 +305,15 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// How many bytes of the peer should have come before they are worth a turn; 1 where each is.
+    #[must_use]
+    pub fn read_goal(&self, now: Instant, key: PeerKey) -> usize {
+        let peer = self.peers.get(key);
+        peer.map_or(1, |peer| {
+            peer.requests.read_goal(peer.down.per_second(), now)
+        })
+    }
+
     /// The connection is gone, for whatever reason.
     pub fn handle_peer_closed(
         &mut self,

@@ -122,6 +122,9 @@ impl<B> Swarm<B> {
             peer.requests
                 .adapt(peer.down.per_second(), peer.down.latest());
         }
+        if peer.requests.is_short_of_goal(peer.down.per_second(), now) {
+            peer.wake(out);
+        }
         if now.since(peer.spoken) >= KEEP_ALIVE {
             peer.send(Message::KeepAlive, out);
             peer.spoken = now;

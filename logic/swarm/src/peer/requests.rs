@@ -21,6 +21,13 @@ const LATE_MAX: usize = 2 * DEPTH_MAX as usize;
 /// BEP 3 clients give up on a peer that sends nothing for a minute: it is snubbing us.
 pub(crate) const SNUB_AFTER: Duration = Duration::from_secs(60);
 
+/// A fast peer's bytes are worth a turn once so many have come as it brings in this time …
+const GOAL_TIME: Duration = Duration::from_millis(5);
+/// … but no more than this, and any number where that would be less than a few blocks.
+const GOAL_MAX: u64 = 1024 * 1024;
+const GOAL_MIN: u64 = 64 * 1024;
+/// After so long without a block there is nothing to be waited for.
+const GOAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A peer that is silent for longer is not counted on.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -201,6 +208,34 @@ impl Requests {
         }
     }
 
+    /// How many bytes should have come before they are worth a turn; 1 where each is. `rate` is in bytes a
+    /// second. Never more than half of what is owed, so that it always comes; a power of two, so that it
+    /// seldom changes.
+    pub(crate) fn read_goal(&self, rate: u64, now: Instant) -> usize {
+        let goal = self.goal(rate);
+        if now.since(self.moved) >= GOAL_PATIENCE {
+            1
+        } else {
+            goal
+        }
+    }
+
+    /// Whether bytes may have come that were not enough for a turn, and the rest of them will not come.
+    pub(crate) fn is_short_of_goal(&self, rate: u64, now: Instant) -> bool {
+        self.goal(rate) > 1 && now.since(self.moved) >= GOAL_PATIENCE
+    }
+
+    fn goal(&self, rate: u64) -> usize {
+        let owed = self.asked.len() as u64 * u64::from(BLOCK_LEN);
+        let in_time = rate / (1_000 / GOAL_TIME.as_millis() as u64);
+        let bytes = in_time.min(owed / 2).min(GOAL_MAX);
+        if bytes < GOAL_MIN {
+            1
+        } else {
+            1 << bytes.ilog2()
+        }
+    }
+
     /// Whether a block came of late.
     pub(crate) fn answers(&self, now: Instant) -> bool {
         !self.snubbed && now.since(self.moved) < ANSWERS_WITHIN
@@ -264,6 +299,30 @@ mod tests {
             r.adapt(rate, rate);
         }
         assert!(r.depth() > 763, "{}", r.depth());
+    }
+
+    #[test]
+    fn what_a_fast_peer_sends_is_read_in_large_steps() {
+        let mut r = Requests::new(Instant::ZERO);
+        r.set_reqq(500);
+        r.depth = 500;
+        let of =
+            |r: &Requests, rate, ms| r.read_goal(rate, Instant::ZERO + Duration::from_millis(ms));
+        assert_eq!(of(&r, 1_000_000_000, 0), 1, "nothing is owed");
+        (0..200).for_each(|index| r.push(block(index), Instant::ZERO));
+        assert_eq!(of(&r, 1_000_000_000, 0), 1 << 20);
+        assert_eq!(of(&r, 50_000_000, 0), 128 << 10);
+        assert_eq!(of(&r, 10_000_000, 0), 1);
+        // It stopped in the middle: what has come is looked at.
+        assert_eq!(of(&r, 1_000_000_000, 100), 1);
+        assert!(r.is_short_of_goal(1_000_000_000, Instant::ZERO + GOAL_PATIENCE));
+        // The end comes near: half of what is owed, until that is too little.
+        (0..190)
+            .for_each(|index| assert_eq!(r.complete(block(index), Instant::ZERO), Arrival::Asked));
+        assert_eq!(of(&r, 1_000_000_000, 0), 64 << 10);
+        (190..195)
+            .for_each(|index| assert_eq!(r.complete(block(index), Instant::ZERO), Arrival::Asked));
+        assert_eq!(of(&r, 1_000_000_000, 0), 1);
     }
 
     #[test]

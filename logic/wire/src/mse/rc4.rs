@@ -65,8 +65,13 @@ impl Rc4 {
         for bytes in groups {
             let first = i.wrapping_add(1) & !GROUP_MASK;
             let place = usize::from(first);
-            let taken: [u8; GROUP] = std::array::from_fn(|n| table[place + n]);
-            let mut key = [0; GROUP];
+            let taken = [
+                table[place],
+                table[place + 1],
+                table[place + 2],
+                table[place + 3],
+            ];
+            let mut key = 0_u32;
             let mut through = GROUP;
             'group: {
                 // Unrolled, so that what was taken stays in registers.
@@ -77,7 +82,7 @@ impl Rc4 {
                         let b = table[usize::from(j)];
                         table[usize::from(j)] = a;
                         table[place + $n] = b;
-                        key[$n] = table[usize::from(a.wrapping_add(b))];
+                        key |= u32::from(table[usize::from(a.wrapping_add(b))]) << (8 * $n);
                         // An entry that was taken already has changed.
                         if j.wrapping_sub(first).wrapping_sub($n + 1) < GROUP_MASK - $n {
                             through = $n + 1;
@@ -93,9 +98,9 @@ impl Rc4 {
                 let b = table[usize::from(j)];
                 table[usize::from(j)] = a;
                 table[place + n] = b;
-                key[n] = table[usize::from(a.wrapping_add(b))];
+                key |= u32::from(table[usize::from(a.wrapping_add(b))]) << (8 * n);
             }
-            *bytes = (u32::from_ne_bytes(*bytes) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+            *bytes = (u32::from_le_bytes(*bytes) ^ key).to_le_bytes();
             i = i.wrapping_add(GROUP as u8);
         }
         (self.i, self.j) = (i, j);

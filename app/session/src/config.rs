@@ -7,6 +7,7 @@ use std::time::Duration;
 use torr_disk::IoMode;
 use torr_metainfo::FilePriorities;
 use torr_net::PortChoice;
+use torr_node::Encryption;
 
 /// What a session is started with. [`SessionConfig::new`] has what most want.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct SessionConfig {
     pub io: IoMode,
     /// False: nothing is ever sent but what the protocol needs.
     pub allow_upload: bool,
+    pub encryption: Encryption,
     /// Let trackers of the open Internet lead to private addresses.
     pub allow_private: bool,
     /// Connections of all torrents together, and of each. There are fewer where the process may not open as
@@ -39,7 +41,7 @@ pub struct SessionConfig {
 
 impl SessionConfig {
     /// The usual limits: 64 MiB of memory, 2,000 connections, 200 for each torrent, no limit of rates, a
-    /// port out of 6881 to 6889.
+    /// port out of 6881 to 6889, encryption preferred.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -51,6 +53,7 @@ impl SessionConfig {
             memory: 64 << 20,
             io: IoMode::default(),
             allow_upload: true,
+            encryption: Encryption::Prefer,
             allow_private: false,
             conns_max: 2_000,
             conns_per_torrent_max: 200,

@@ -52,7 +52,7 @@ pub use torrent::Torrent;
 pub use torr_disk::{CheckReport, FileReport, FileState, IoMode, OpenProgress, check};
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};
-pub use torr_node::{PeerStats, TrackerEvent, TrackerState};
+pub use torr_node::{CloseReason, Encryption, PeerStats, TrackerEvent, TrackerState};
 pub use torr_store::{StorageError, StorageErrorKind, StorageOp};
 pub use torr_tracker::server::ServerConfig;
 pub use torr_tracker::{clean, mask, mask_text};

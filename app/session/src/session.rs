@@ -71,6 +71,9 @@ impl Session {
         let state_dir = absolute(&config.state_dir)?;
         let seed = getrandom::u64()
             .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
         let disk_config = DiskConfig {
             io: config.io,
             settled_after: config.settled_after,
@@ -90,6 +93,8 @@ impl Session {
             down_rate: config.down_rate,
             up_rate: config.up_rate,
             upload: config.allow_upload,
+            encryption: config.encryption,
+            secret,
             conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,
             assembly_bytes: pool_bytes / 8 * ASSEMBLY_EIGHTHS,

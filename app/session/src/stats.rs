@@ -1,9 +1,10 @@
 //! Figures about a torrent, for people.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::Instant;
-use torr_node::{Phase, TrackerLine, TrackerState};
+use torr_node::{CloseReason, Phase, TrackerLine, TrackerState};
 
 /// A snapshot of a torrent. Bytes, and bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct TorrentStats {
     /// The most that any tracker speaks of.
     pub tracker_seeds: Option<u32>,
     pub tracker_leechers: Option<u32>,
+    /// The last address that answered and did not become a peer, and why; `None` since one became a peer.
+    pub last_failure: Option<(SocketAddr, CloseReason)>,
 }
 
 /// What a torrent is at.
@@ -71,6 +74,7 @@ impl TorrentStats {
             candidates: 0,
             tracker_seeds: None,
             tracker_leechers: None,
+            last_failure: None,
         }
     }
 }
@@ -104,6 +108,7 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             candidates: swarm.candidates,
             tracker_seeds: node.tracker_seeds,
             tracker_leechers: node.tracker_leechers,
+            last_failure: swarm.last_failure,
         }
     }
 }

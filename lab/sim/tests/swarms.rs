@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use torr_base::{Bitfield, Instant};
+use torr_node::Encryption;
 use torr_sim::{
     Bytes, Fidelity, LinkProfile, Messages, NodePlan, Torrent, Trace, Weather, World, addr_of,
 };
@@ -96,6 +97,38 @@ fn a_fast_seed_is_asked_for_pieces_side_by_side() {
     let stats = node.stats().expect("it is in its swarm");
     assert_eq!(stats.swarm.wasted, 0);
     assert!(node.gauge().most.get() < 2_300, "{:?}", node.gauge());
+    world.stop_all();
+}
+
+/// Streams that are cut anywhere and encrypted, with every opinion about it in one swarm. Who has it off
+/// cannot speak to the seed, and has to get everything from those that prefer it.
+#[test]
+fn encryption_is_agreed_on_by_each_pair() {
+    let torrent = Torrent::new(5, 2_000_000, 64 * 1024, true);
+    let pieces = torrent.geometry.piece_count();
+    // What goes over an encrypted line, no tap can read.
+    let weather = Weather {
+        tap: false,
+        ..Weather::default()
+    };
+    let mut world: World<Bytes> = World::new(5, torrent, weather, trace());
+    let mut plan = NodePlan::new(Bitfield::full(pieces));
+    plan.peers = (0..6).map(addr_of).collect();
+    plan.tune = |config| config.encryption = Encryption::Require;
+    world.add_node(plan.clone());
+    plan.have = Bitfield::new(pieces);
+    world.add_node(plan.clone());
+    plan.tune = |config| config.encryption = Encryption::Prefer;
+    for _ in 2..5 {
+        world.add_node(plan.clone());
+    }
+    plan.tune = |config| config.encryption = Encryption::Off;
+    world.add_node(plan);
+    world.run_until(Instant::ZERO + Duration::from_secs(120));
+    for host in 1..6 {
+        let done = world.node(host).and_then(|node| node.news().complete);
+        assert!(done.is_some(), "host {host} did not finish");
+    }
     world.stop_all();
 }
 

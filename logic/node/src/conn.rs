@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use torr_base::{Instant, RawBlock};
 use torr_store::Payload;
 use torr_swarm::PeerKey;
-use torr_wire::{HandshakeReader, WireReader};
+use torr_wire::{HandshakeReader, MseHandshake, WireReader};
 
+use crate::encryption::Ciphers;
 use crate::types::TorrentKey;
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Conn<B> {
     pub(crate) stage: Stage<B>,
     pub(crate) opened: Instant,
     pub(crate) tx: Tx<B>,
+    /// After an encrypted handshake.
+    pub(crate) ciphers: Option<Box<Ciphers>>,
     /// On the list of those that wait for a buffer, or for a rate limit.
     pub(crate) parked: bool,
 }
@@ -24,6 +27,13 @@ pub(crate) struct Conn<B> {
 pub(crate) enum Stage<B> {
     Dialling {
         torrent: TorrentKey,
+        /// How it will be greeted.
+        plain: bool,
+    },
+    /// Keys are exchanged; the handshake proper comes after it. `torrent` is known where we dialled.
+    Exchange {
+        torrent: Option<TorrentKey>,
+        mse: Box<MseHandshake>,
     },
     /// `torrent` is known where we dialled, or once 48 bytes were heard.
     Greeting {
@@ -40,26 +50,22 @@ pub(crate) enum Stage<B> {
 impl<B> Conn<B> {
     pub(crate) fn torrent(&self) -> Option<TorrentKey> {
         match &self.stage {
-            Stage::Dialling { torrent } | Stage::Live { torrent, .. } => Some(*torrent),
-            Stage::Greeting { torrent, .. } => *torrent,
+            Stage::Dialling { torrent, .. } | Stage::Live { torrent, .. } => Some(*torrent),
+            Stage::Exchange { torrent, .. } | Stage::Greeting { torrent, .. } => *torrent,
         }
     }
 
     pub(crate) fn peer(&self) -> Option<(TorrentKey, PeerKey)> {
         match &self.stage {
             Stage::Live { torrent, peer, .. } => Some((*torrent, *peer)),
-            Stage::Dialling { .. } | Stage::Greeting { .. } => None,
+            Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => None,
         }
     }
 
     /// Whether bytes of a file may go to it as they are. So it is while nothing but plain TCP is spoken:
     /// where something encrypts, or cuts into datagrams, every byte has to pass through memory.
-    #[expect(
-        clippy::unused_self,
-        reason = "the answer will depend on what the connection speaks"
-    )]
     pub(crate) fn takes_files(&self) -> bool {
-        true
+        self.ciphers.as_ref().is_none_or(|c| c.outgoing.is_none())
     }
 
     pub(crate) fn is_half_open(&self) -> bool {

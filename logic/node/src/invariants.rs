@@ -40,7 +40,7 @@ impl<B> Node<B> {
         let conns = self.conns.values().map(|conn| {
             let landing = match &conn.stage {
                 Stage::Live { reader, .. } => usize::from(reader.holds_block()),
-                Stage::Dialling { .. } | Stage::Greeting { .. } => 0,
+                Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => 0,
             };
             let sending = matches!(&conn.tx.block, Some((_, torr_store::Payload::Memory(_))));
             landing + usize::from(sending)

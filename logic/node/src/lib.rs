@@ -7,6 +7,7 @@
 //!            ▼             │                ▼        │
 //!      ┌───────────────────────── Node ─────────────────────┐
 //!      │ traffic: accepts, handshakes, bytes in and out     │
+//!      │ encryption: keys before the handshake, ciphers     │
 //!      │ clock:   timers, announces                         │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
@@ -21,12 +22,14 @@
 
 mod clock;
 mod conn;
+mod encryption;
 mod invariants;
 mod node;
 mod traffic;
 mod types;
 
 pub use conn::Rest;
+pub use encryption::Encryption;
 pub use node::{AddError, Node};
 pub use torr_swarm::{
     CloseReason, ConnKey, FilePieces, Misbehaved, Notice, PeerKey, PeerStats, Phase, SwarmInit,

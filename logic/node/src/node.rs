@@ -7,6 +7,7 @@ use torr_base::{BLOCK_LEN, InfoHash, Instant, Rng, Slab, TokenBucket};
 use torr_store::{BufSource, DiskDone, DiskJob, StorageId};
 use torr_swarm::{CloseReason, ConnKey, ConnMark, Notice, Outbox, Swarm, SwarmConfig};
 use torr_tracker::{Announcer, AnnouncerConfig};
+use torr_wire::{SecretSource, TorrentToken, torrent_token};
 
 use crate::conn::{Conn, Stage, Tx};
 use crate::types::{
@@ -48,6 +49,9 @@ pub struct Node<B> {
     pub(crate) torrents: Slab<Torrent<B>, TorrentMark>,
     pub(crate) by_hash: BTreeMap<InfoHash, TorrentKey>,
     pub(crate) by_storage: BTreeMap<StorageId, TorrentKey>,
+    /// For encrypted handshakes, which do not say the info-hash.
+    pub(crate) by_token: BTreeMap<TorrentToken, InfoHash>,
+    pub(crate) secrets: SecretSource,
     pub(crate) conns: Slab<Conn<B>, ConnMark>,
     pub(crate) half_open: usize,
     pub(crate) down: TokenBucket,
@@ -87,12 +91,14 @@ impl<B> Node<B> {
         Self {
             down: TokenBucket::new(config.down_rate, now),
             up: TokenBucket::new(config.up_rate, now),
+            secrets: SecretSource::new(config.secret),
             config,
             bufs,
             rng,
             torrents: Slab::new(),
             by_hash: BTreeMap::new(),
             by_storage: BTreeMap::new(),
+            by_token: BTreeMap::new(),
             conns: Slab::new(),
             half_open: 0,
             starved: Vec::new(),
@@ -152,6 +158,7 @@ impl<B> Node<B> {
         });
         self.by_hash.insert(info_hash, key);
         self.by_storage.insert(init.storage, key);
+        self.by_token.insert(torrent_token(&info_hash), info_hash);
         self.add_peers(now, key, &init.peers);
         self.with_swarm(now, key, |swarm, _, out| swarm.start(out));
         if let Some(torrent) = self.torrents.get_mut(key) {
@@ -193,6 +200,7 @@ impl<B> Node<B> {
         if stopped && let Some(torrent) = self.torrents.remove(key) {
             self.by_hash.remove(&torrent.info_hash);
             self.by_storage.remove(&torrent.storage);
+            self.by_token.remove(&torrent_token(&torrent.info_hash));
         }
         stopped
     }
@@ -367,6 +375,18 @@ impl<B> Node<B> {
     }
 
     fn dial(&mut self, now: Instant, torrent: TorrentKey, addr: SocketAddr) {
+        let plain = self.dials_in_plaintext(torrent, &addr);
+        self.dial_as(now, torrent, addr, plain);
+    }
+
+    /// Dials, to greet in plaintext or to exchange keys first.
+    pub(crate) fn dial_as(
+        &mut self,
+        now: Instant,
+        torrent: TorrentKey,
+        addr: SocketAddr,
+        plain: bool,
+    ) {
         let full = self.conns.len() >= self.config.conns_max
             || self.half_open >= self.config.half_open_max;
         if full || !self.network_has_room(addr.ip()) {
@@ -381,9 +401,10 @@ impl<B> Node<B> {
         let conn = self.conns.insert(Conn {
             remote: addr,
             dialled: true,
-            stage: Stage::Dialling { torrent },
+            stage: Stage::Dialling { torrent, plain },
             opened: now,
             tx: Tx::new(now),
+            ciphers: None,
             parked: false,
         });
         self.actions.push_back(Action::Dial { conn, remote: addr });

@@ -9,6 +9,7 @@ use torr_swarm::{CloseReason, ConnKey, Idle, Incompatible, Misbehaved, NewPeer, 
 use torr_wire::{Handshake, HandshakeReader, Limits, Progress, Reserved, WireError, WireReader};
 
 use crate::conn::{Conn, Rest, Stage, Tx, prefixes};
+use crate::encryption::{Encryption, Redial};
 use crate::node::Node;
 use crate::types::{Action, Frame, Outgoing, TorrentKey};
 
@@ -23,7 +24,7 @@ const NETWORK_MAX: usize = 10;
 const SITE_MAX: usize = 40;
 const NETWORK_HALF_OPEN_MAX: usize = 4;
 /// Bits of the handshake that we set: BEP 10 and BEP 6.
-const RESERVED: Reserved = Reserved::EXTENDED.union(Reserved::FAST);
+pub(crate) const RESERVED: Reserved = Reserved::EXTENDED.union(Reserved::FAST);
 
 impl<B> Node<B> {
     /// Somebody connected. `None`: drop the socket.
@@ -51,6 +52,7 @@ impl<B> Node<B> {
             },
             opened: now,
             tx: Tx::new(now),
+            ciphers: None,
             parked: false,
         }))
     }
@@ -60,7 +62,7 @@ impl<B> Node<B> {
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
-        let Stage::Dialling { torrent } = entry.stage else {
+        let Stage::Dialling { torrent, plain } = entry.stage else {
             return;
         };
         let Some(info_hash) = self.torrents.get(torrent).map(|torrent| torrent.info_hash) else {
@@ -72,9 +74,13 @@ impl<B> Node<B> {
             info_hash,
             peer_id: self.config.peer_id,
         };
-        entry.tx.control.extend_from_slice(&hello.encode());
         entry.tx.moved = now;
         entry.opened = now;
+        if !plain {
+            self.begin_exchange(conn, torrent, hello);
+            return;
+        }
+        entry.tx.control.extend_from_slice(&hello.encode());
         let reader = HandshakeReader::new();
         entry.stage = Stage::Greeting {
             torrent: Some(torrent),
@@ -85,25 +91,29 @@ impl<B> Node<B> {
 
     /// The connection is gone: refused, reset, ended, timed out.
     pub fn handle_closed(&mut self, now: Instant, conn: ConnKey) {
-        self.forget(now, conn, CloseReason::Transport);
+        let again = self.forget(now, conn, CloseReason::Transport);
+        self.redial(now, again);
     }
 
     /// Ends a connection from our side.
     pub(crate) fn close(&mut self, now: Instant, conn: ConnKey, why: CloseReason) {
         if self.conns.contains(conn) {
-            self.forget(now, conn, why);
+            let again = self.forget(now, conn, why);
             self.actions.push_back(Action::Close { conn, why });
+            self.redial(now, again);
         }
     }
 
-    /// Tells the swarm, and gives the connection's buffers back.
-    fn forget(&mut self, now: Instant, conn: ConnKey, why: CloseReason) {
-        let Some(entry) = self.conns.get(conn) else {
-            return;
-        };
+    /// Tells the swarm, and gives the connection's buffers back. Told is whom to dial once more.
+    fn forget(&mut self, now: Instant, conn: ConnKey, why: CloseReason) -> Option<Redial> {
+        let entry = self.conns.get(conn)?;
         let (torrent, peer) = (entry.torrent(), entry.peer());
         let (dialled, remote) = (entry.dialled, entry.remote);
+        let (why, again) = self.judge_greeting(conn, why);
         self.drop_conn(conn);
+        if again.is_some() {
+            return again;
+        }
         match (torrent, peer) {
             (_, Some((torrent, peer))) => self.with_swarm(now, torrent, |swarm, bufs, out| {
                 swarm.handle_peer_closed(now, peer, why, bufs, out);
@@ -115,6 +125,7 @@ impl<B> Node<B> {
             }
             (Some(_) | None, None) => {}
         }
+        None
     }
 
     /// Removes the entry and gives its buffers back.
@@ -127,7 +138,7 @@ impl<B> Node<B> {
         }
         let landing = match &mut entry.stage {
             Stage::Live { reader, .. } => reader.take_block(),
-            Stage::Dialling { .. } | Stage::Greeting { .. } => None,
+            Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => None,
         };
         let sending = match entry.tx.block.take() {
             Some((_, Payload::Memory(buf))) => Some(buf),
@@ -166,7 +177,7 @@ impl<B> Node<B> {
         };
         match &entry.stage {
             Stage::Dialling { .. } => false,
-            Stage::Greeting { .. } => true,
+            Stage::Exchange { .. } | Stage::Greeting { .. } => true,
             Stage::Live { reader, .. } if reader.is_waiting() => {
                 Self::park(entry, conn, &mut self.starved);
                 false
@@ -204,15 +215,20 @@ impl<B> Node<B> {
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
-        let Stage::Greeting { reader, .. } = &mut entry.stage else {
-            return;
+        let exchanges = matches!(entry.stage, Stage::Exchange { .. });
+        let room = match &mut entry.stage {
+            Stage::Exchange { mse, .. } => mse.read_buf(),
+            Stage::Greeting { reader, .. } => reader.read_buf(),
+            Stage::Dialling { .. } | Stage::Live { .. } => return,
         };
-        let room = reader.read_buf();
         let n = room.len().min(bytes.len());
         let (head, tail) = bytes.split_at(n);
         room[..n].copy_from_slice(head);
         *bytes = tail;
-        self.greeted(now, conn, n);
+        match exchanges {
+            true => self.exchanged(now, conn, n),
+            false => self.greeted(now, conn, n),
+        }
     }
 
     /// `n` bytes of handshake are in the reader.
@@ -224,8 +240,11 @@ impl<B> Node<B> {
         let Stage::Greeting { torrent, reader } = &mut entry.stage else {
             return;
         };
+        if let Some(ciphers) = &mut entry.ciphers {
+            ciphers.arrived([reader.read_buf()], n);
+        }
         if reader.advance(n).is_err() {
-            self.close(now, conn, CloseReason::Incompatible(Incompatible::Protocol));
+            self.not_a_handshake(now, conn);
             return;
         }
         let (Some(info_hash), heard) = (reader.info_hash(), reader.handshake()) else {
@@ -243,6 +262,10 @@ impl<B> Node<B> {
                 conn,
                 CloseReason::Incompatible(Incompatible::UnknownTorrent),
             );
+            return;
+        }
+        if self.config.encryption == Encryption::Require && entry.ciphers.is_none() {
+            self.refuse_plaintext(now, conn, known);
             return;
         }
         if torrent.is_none() {
@@ -359,8 +382,8 @@ impl<B> Node<B> {
 
     // ---- bytes out
 
-    /// Asks the swarm for the next bytes, if all before are out.
-    fn refill(&mut self, now: Instant, conn: ConnKey, files: &mut dyn FileSource<B>) {
+    /// Asks the swarm for the next bytes, if all before are out; true where it was asked.
+    fn refill(&mut self, now: Instant, conn: ConnKey, files: &mut dyn FileSource<B>) -> bool {
         let may_upload = self.up.available(now) > 0;
         let Self {
             conns,
@@ -370,16 +393,16 @@ impl<B> Node<B> {
             ..
         } = self;
         let Some(entry) = conns.get_mut(conn) else {
-            return;
+            return false;
         };
         let Stage::Live { torrent, peer, .. } = entry.stage else {
-            return;
+            return false;
         };
         if !entry.tx.is_empty() {
-            return;
+            return false;
         }
         let Some(home) = torrents.get_mut(torrent) else {
-            return;
+            return false;
         };
         let mut from = Sources {
             storage: home.storage,
@@ -401,6 +424,7 @@ impl<B> Node<B> {
             Self::park(entry, conn, &mut self.throttled);
         }
         self.settle(now, torrent);
+        true
     }
 
     /// A block is out; its buffer goes back.
@@ -448,7 +472,7 @@ fn overdue<B>(conn: &Conn<B>, now: Instant) -> Option<CloseReason> {
     let age = now.since(conn.opened);
     let slow = match conn.stage {
         Stage::Dialling { .. } => (age >= DIAL_TIME).then_some(CloseReason::Transport),
-        Stage::Greeting { .. } => {
+        Stage::Exchange { .. } | Stage::Greeting { .. } => {
             (age >= HANDSHAKE_TIME).then_some(CloseReason::Idle(Idle::Handshake))
         }
         Stage::Live { .. } => None,
@@ -470,6 +494,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         };
         match &mut entry.stage {
             Stage::Dialling { .. } => [&mut [], &mut []],
+            Stage::Exchange { mse, .. } => [mse.read_buf(), &mut []],
             Stage::Greeting { reader, .. } => [reader.read_buf(), &mut []],
             Stage::Live { reader, .. } => {
                 let [first, second] = reader.read_bufs();
@@ -490,8 +515,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         };
         match &mut entry.stage {
             Stage::Dialling { .. } => {}
+            Stage::Exchange { .. } => self.exchanged(now, conn, n),
             Stage::Greeting { .. } => self.greeted(now, conn, n),
             Stage::Live { reader, .. } => {
+                if let Some(ciphers) = &mut entry.ciphers {
+                    ciphers.arrived(reader.read_bufs(), n);
+                }
                 reader.advance(n);
                 self.process(now, conn);
             }
@@ -505,7 +534,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
             .get(conn)
             .is_some_and(|entry| match &entry.stage {
                 Stage::Live { reader, .. } => reader.is_waiting(),
-                Stage::Dialling { .. } | Stage::Greeting { .. } => false,
+                Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => false,
             });
         if waiting {
             self.process(now, conn);
@@ -551,7 +580,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         conn: ConnKey,
         files: &mut dyn FileSource<B>,
     ) -> Outgoing<'_> {
-        self.refill(now, conn, files);
+        if self.refill(now, conn, files) {
+            self.encrypt(conn);
+        }
         let Some(entry) = self.conns.get(conn) else {
             return Outgoing::NOTHING;
         };
@@ -648,7 +679,9 @@ impl<B> Node<B> {
     /// block's payload or a wait for a buffer.
     pub fn handle_bytes(&mut self, now: Instant, conn: ConnKey, bytes: &mut &[u8]) {
         let offered = bytes.len();
-        let greeting = |entry: &Conn<B>| matches!(entry.stage, Stage::Greeting { .. });
+        let greeting = |entry: &Conn<B>| {
+            matches!(entry.stage, Stage::Exchange { .. } | Stage::Greeting { .. })
+        };
         while !bytes.is_empty() && self.conns.get(conn).is_some_and(greeting) {
             self.greet(now, conn, bytes);
         }
@@ -695,7 +728,7 @@ impl<B> Node<B> {
     pub fn block_due(&self, conn: ConnKey) -> Option<RawBlock> {
         match &self.conns.get(conn)?.stage {
             Stage::Live { reader, .. } => reader.block_in_progress(),
-            Stage::Dialling { .. } | Stage::Greeting { .. } => None,
+            Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => None,
         }
     }
 

@@ -8,6 +8,7 @@ use torr_swarm::{CloseReason, ConnKey, Notice, SwarmInit, SwarmStats};
 use torr_tracker::{RequestId, TrackerEvent};
 
 use crate::conn::Rest;
+use crate::encryption::Encryption;
 
 /// Marks the keys of torrents.
 #[derive(Debug)]
@@ -37,10 +38,16 @@ pub struct NodeConfig {
     pub half_open_max: usize,
     /// Bytes of memory for blocks of unfinished pieces of one torrent.
     pub assembly_bytes: u64,
+    /// Off where payload has no bytes.
+    pub encryption: Encryption,
+    /// From the operating system's randomness, for this process alone: what the keys of encrypted
+    /// connections are made of.
+    pub secret: [u8; 32],
 }
 
 impl NodeConfig {
-    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB).
+    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB), and no
+    /// encryption.
     #[must_use]
     pub fn new(peer_id: PeerId, listen_port: u16, client: String) -> Self {
         Self {
@@ -55,6 +62,8 @@ impl NodeConfig {
             dial_until: 60,
             half_open_max: 200,
             assembly_bytes: 40 << 20,
+            encryption: Encryption::Off,
+            secret: [0; 32],
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use torr_base::{Key, PieceIndex};
 use torr_store::{DiskTask, JobId, StorageError};
+use torr_wire::MseError;
 
 /// Marks the keys of connections.
 #[derive(Debug)]
@@ -122,8 +123,18 @@ pub enum Misbehaved {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incompatible {
-    /// The handshake is not BitTorrent's, or encrypted.
+    /// The handshake is not BitTorrent's, or encrypted where that is off.
     Protocol,
+    /// Encryption is required here, and its handshake was plaintext.
+    Plaintext,
+    /// It ended the connection, or said nothing, when asked to exchange keys.
+    NoEncryption,
+    /// It answered the exchange of keys, and ended it.
+    BrokeOff,
+    /// It ended the connection, or said nothing, when greeted in plaintext.
+    NoPlaintext,
+    /// The exchange of keys went wrong.
+    Encryption(MseError),
     /// No such torrent here.
     UnknownTorrent,
     /// That is ourselves.
@@ -151,6 +162,21 @@ impl fmt::Display for CloseReason {
         f.write_str(match self {
             Self::Misbehaved(why) => return why.fmt(f),
             Self::Incompatible(Incompatible::Protocol) => "does not speak plain BitTorrent",
+            Self::Incompatible(Incompatible::Plaintext) => {
+                "is not encrypted, and only encrypted connections are allowed"
+            }
+            Self::Incompatible(Incompatible::NoEncryption) => {
+                "does not answer an encrypted handshake"
+            }
+            Self::Incompatible(Incompatible::BrokeOff) => {
+                "broke off the encrypted handshake; it may not have the torrent, or allow no such method"
+            }
+            Self::Incompatible(Incompatible::NoPlaintext) => {
+                "does not answer a plaintext handshake; it may demand encryption"
+            }
+            Self::Incompatible(Incompatible::Encryption(why)) => {
+                return write!(f, "failed to set up encryption: {why}");
+            }
             Self::Incompatible(Incompatible::UnknownTorrent) => "asked for an unknown torrent",
             Self::Incompatible(Incompatible::OwnId) => "is this client itself",
             Self::Incompatible(Incompatible::Banned) => "was banned before",

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use torr_base::{Instant, Rng};
 
+use crate::action::CloseReason;
+
 /// Known addresses of a torrent. Beyond it, those that failed most make room.
 const CANDIDATES_MAX: usize = 2_000;
 /// First wait after a failed dial; doubled each time.
@@ -33,6 +35,8 @@ struct Candidate {
     useless: bool,
     /// By the user, and not by a tracker or a peer.
     named: bool,
+    /// It did not answer an encrypted handshake the last time.
+    plain: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub(crate) struct Dialer {
     /// Nobody is due before then; `None` where that has to be found out.
     quiet_until: Option<Instant>,
     rng: Rng,
+    /// The last address that answered and did not become a peer, and why; `None` since one became a peer.
+    pub(crate) last_failure: Option<(SocketAddr, CloseReason)>,
 }
 
 /// How long nobody is looked for where nobody waits.
@@ -77,6 +83,7 @@ impl Dialer {
             dialling: 0,
             quiet_until: None,
             rng,
+            last_failure: None,
         }
     }
 
@@ -95,6 +102,7 @@ impl Dialer {
                 state: State::Idle,
                 useless: false,
                 named: false,
+                plain: false,
             };
             self.candidates.insert(addr, fresh);
             self.quiet_until = None;
@@ -147,8 +155,21 @@ impl Dialer {
         Some(*addr)
     }
 
+    /// Whether a plaintext handshake is the better one to begin with.
+    pub(crate) fn is_plain(&self, addr: &SocketAddr) -> bool {
+        self.candidates.get(addr).is_some_and(|c| c.plain)
+    }
+
+    /// With which handshake to begin the next time; see [`Self::is_plain`].
+    pub(crate) fn set_plain(&mut self, addr: &SocketAddr, plain: bool) {
+        if let Some(candidate) = self.candidates.get_mut(addr) {
+            candidate.plain = plain;
+        }
+    }
+
     /// A handshake came through with a peer that listens there.
     pub(crate) fn connected(&mut self, addr: SocketAddr, now: Instant) {
+        self.last_failure = None;
         self.add(addr, now);
         self.set_state(addr, State::Connected);
         if let Some(candidate) = self.candidates.get_mut(&addr) {

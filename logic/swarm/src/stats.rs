@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use torr_base::{BLOCK_LEN, PeerId};
 
+use crate::action::CloseReason;
 use crate::swarm::{Phase, Swarm};
 
 /// All in bytes, and bytes a second.
@@ -35,6 +36,8 @@ pub struct SwarmStats {
     pub outstanding: u32,
     /// Copies of the rarest wanted piece among the peers.
     pub rarest: u32,
+    /// The last address that answered and did not become a peer, and why; `None` since one became a peer.
+    pub last_failure: Option<(SocketAddr, CloseReason)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +109,7 @@ impl<B> Swarm<B> {
                 .map(|peer| peer.requests.len() as u32)
                 .sum(),
             rarest: self.picker.availability.rarest(),
+            last_failure: self.dialer.last_failure,
         }
     }
 

@@ -367,6 +367,9 @@ impl<B> Swarm<B> {
             | CloseReason::Idle(_)
             | CloseReason::Transport => Parted::Failed,
         };
+        if how == Parted::Failed && why != CloseReason::Transport {
+            self.note_failure(addr, why);
+        }
         let connected = |peer: &Peer<B>| peer.listen_addr() == Some(addr);
         if how != Parted::Never && self.peers.values().any(connected) {
             // It dialled us meanwhile.
@@ -374,6 +377,22 @@ impl<B> Swarm<B> {
         } else {
             self.dialer.parted(addr, how, now);
         }
+    }
+
+    /// A connection did not become a peer of this torrent.
+    pub fn note_failure(&mut self, addr: SocketAddr, why: CloseReason) {
+        self.dialer.last_failure = Some((addr, why));
+    }
+
+    /// Whether to greet that candidate in plaintext, because it did not take to an encrypted handshake.
+    #[must_use]
+    pub fn greets_in_plaintext(&self, addr: &SocketAddr) -> bool {
+        self.dialer.is_plain(addr)
+    }
+
+    /// What was learned of that candidate; see [`Self::greets_in_plaintext`].
+    pub fn set_greets_in_plaintext(&mut self, addr: &SocketAddr, plain: bool) {
+        self.dialer.set_plain(addr, plain);
     }
 
     /// A tracker tells of an address.

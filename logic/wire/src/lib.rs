@@ -1,6 +1,7 @@
 //! What peers say to each other: handshake, messages, and the state machine that reads them off a stream.
 //!
 //! ```text
+//!  bytes ◄─► MseHandshake ──► Streams: a cipher for each way    (where it is encrypted)
 //!  bytes ──► HandshakeReader ──► Handshake                      (68 bytes, BEP 3)
 //!  bytes ──► WireReader ──► WireSink::message / begin_block / end_block
 //!  Message::write_to, piece_header ──► bytes
@@ -30,6 +31,7 @@ mod extended;
 mod handshake;
 mod limits;
 mod message;
+mod mse;
 mod peer_id;
 mod reader;
 mod text;
@@ -40,5 +42,9 @@ pub use extended::{ExtendedHandshake, ExtendedHandshakeError, Extension, Extensi
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeReader, Reserved};
 pub use limits::Limits;
 pub use message::{Message, piece_header};
+pub use mse::{
+    Decryptor, MSE_PADDING_MAX, Method, Methods, MseError, MseHandshake, MseSide, Rc4,
+    SecretSource, Streams, TorrentToken, torrent_token,
+};
 pub use peer_id::{client_name, own_peer_id};
 pub use reader::{Counts, Landing, Progress, WireReader, WireSink};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use torr::IoMode;
+use torr::{Encryption, IoMode};
 
 use crate::args::low::{DownloadArgs, Field, Mode};
 use crate::args::settings::Settings;
@@ -83,6 +83,7 @@ pub(crate) struct Network {
     pub(crate) trackers: Vec<String>,
     pub(crate) port: Option<(u16, u16)>,
     pub(crate) bind: Option<IpAddr>,
+    pub(crate) encryption: Encryption,
     pub(crate) upload: bool,
 }
 
@@ -222,6 +223,9 @@ fn network(
         trackers,
         port: settings.parse("port", parse_port)?,
         bind: settings.parse("bind", parse_ip)?,
+        encryption: settings
+            .parse("encrypt", parse_encryption)?
+            .unwrap_or_default(),
         upload: !settings.flag("no-upload")?,
     })
 }
@@ -248,6 +252,15 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     match memory < MEMORY_MIN {
         true => Err(format!("at least {} are needed", units::binary(MEMORY_MIN))),
         false => Ok(memory),
+    }
+}
+
+fn parse_encryption(text: &str) -> Result<Encryption, String> {
+    match text {
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Ok(Encryption::Require),
+        "off" => Ok(Encryption::Off),
+        _ => Err(format!("`{text}` is not prefer, require or off")),
     }
 }
 

@@ -120,6 +120,10 @@ pub(crate) struct DownloadArgs {
     /// Use only this address of this machine
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub(crate) bind: Option<OsString>,
+    /// prefer (hide the handshake where the peer can), require (encrypt everything, refuse those that
+    /// cannot) or off [default: prefer]
+    #[arg(long, value_name = "HOW", help_heading = "Network")]
+    pub(crate) encrypt: Option<OsString>,
     /// Send nothing to others
     #[arg(long, help_heading = "Network")]
     pub(crate) no_upload: bool,

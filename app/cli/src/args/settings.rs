@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 19] = [
+pub(crate) const SETTINGS: [(&str, &str); 20] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -26,6 +26,7 @@ pub(crate) const SETTINGS: [(&str, &str); 19] = [
     ("up", "none"),
     ("port", ""),
     ("bind", ""),
+    ("encrypt", "prefer"),
     ("no-upload", "false"),
     ("seed", "false"),
     ("ratio", ""),
@@ -189,6 +190,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("up", &args.up),
         ("port", &args.port),
         ("bind", &args.bind),
+        ("encrypt", &args.encrypt),
         ("ratio", &args.ratio),
         ("seed-time", &args.seed_time),
         ("timeout", &args.timeout),

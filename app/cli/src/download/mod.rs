@@ -313,6 +313,7 @@ fn plan(env: &Env, high: High, torrents: Vec<Planned>) -> Plan {
             up_rate: high.network.up,
             memory: high.disk.memory,
             io: high.disk.io,
+            encryption: high.network.encryption,
             allow_upload: high.network.upload,
             ..SessionConfig::new(high.disk.state)
         },

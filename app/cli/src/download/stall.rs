@@ -26,7 +26,10 @@ fn explain(
             (0, known) => {
                 let known =
                     units::count(u64::from(known), "address").replace("addresss", "addresses");
-                format!("no peers: none of {known} answers so far")
+                match stats.last_failure {
+                    None => format!("no peers: none of {known} answers so far"),
+                    Some((addr, why)) => format!("no peers: of {known}, {addr} {why}"),
+                }
             }
             (dialled, _) => format!("no peers yet: connecting to {dialled}"),
         };

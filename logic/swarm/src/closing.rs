@@ -39,6 +39,9 @@ pub(crate) struct Closing {
     fresh: u32,
     /// Jobs that hash unfinished pieces and are not answered.
     hashing: u32,
+    /// Empty between batches; kept for their memory.
+    ready: Vec<(u32, PieceIndex)>,
+    lengths: Vec<u32>,
 }
 
 impl Closing {
@@ -89,7 +92,7 @@ impl<B> Swarm<B> {
     }
 
     fn hand_over(&mut self, out: &mut Outbox<B>) {
-        let whole = std::mem::take(&mut self.closing.pieces);
+        let mut whole = std::mem::take(&mut self.closing.pieces);
         self.closing.since = None;
         self.closing.fresh = 0;
         let runs = self.runs(&whole);
@@ -99,13 +102,15 @@ impl<B> Swarm<B> {
             self.job(Job::Hash, DiskTask::Hash { runs, joined }, out);
         }
         if whole.is_empty() {
+            self.closing.pieces = whole;
             return;
         }
         let commit = |piece: PieceIndex| {
             let digests = self.blame.is_suspect(piece);
             self.assembly.commit(piece, digests)
         };
-        let pieces: Vec<_> = whole.into_iter().filter_map(commit).collect();
+        let pieces: Vec<_> = whole.drain(..).filter_map(commit).collect();
+        self.closing.pieces = whole;
         let soon = self.is_asked_for();
         self.job(Job::Commit, DiskTask::Commit { pieces, soon }, out);
     }
@@ -171,20 +176,31 @@ impl<B> Swarm<B> {
             .iter()
             .filter(|(_, open)| open.stage == Stage::Filling);
         let ready = filling.map(|(piece, _)| (self.assembly.ready(piece), piece));
-        let mut ready: Vec<_> = ready.filter(|(count, _)| *count > 0).collect();
-        ready.sort_unstable_by(|a, b| b.cmp(a));
-        ready.truncate(lanes);
-        if whole.is_empty() && ready.len() < LANES_MIN {
+        let ready = ready.filter(|(count, _)| *count > 0);
+        let Closing {
+            ready: best,
+            lengths,
+            ..
+        } = &mut self.closing;
+        best.clear();
+        best.extend(ready);
+        best.sort_unstable_by(|a, b| b.cmp(a));
+        best.truncate(lanes);
+        if whole.is_empty() && best.len() < LANES_MIN {
             return Vec::new();
         }
         let ends = whole.iter().map(|piece| self.assembly.unhashed(*piece));
         let longest = ends.clone().max().unwrap_or(0);
-        let mut lengths: Vec<_> = ends.chain(ready.iter().map(|(count, _)| *count)).collect();
+        lengths.clear();
+        lengths.extend(ends.chain(best.iter().map(|(count, _)| *count)));
         lengths.sort_unstable_by(|a, b| b.cmp(a));
-        let most = even(&lengths).max(longest);
-        let runs = ready.into_iter();
-        runs.filter_map(|(_, piece)| self.assembly.hash(piece, most))
-            .collect()
+        let most = even(lengths).max(longest);
+        let mut runs = Vec::with_capacity(best.len());
+        runs.extend(
+            best.iter()
+                .filter_map(|(_, piece)| self.assembly.hash(*piece, most)),
+        );
+        runs
     }
 
     /// Whether a peer lacks pieces and may get them from us.

@@ -59,21 +59,30 @@ impl Storage {
         }
         let (mut records, mut touched) = (Vec::new(), Touched::default());
         let mut results = Vec::with_capacity(pieces.len());
-        for (commit, hash) in pieces.iter().zip(hashes) {
-            let piece = commit.piece;
-            let result = if *hash != self.tree.plan.hash(piece) {
-                Err(CommitError::HashMismatch)
-            } else {
-                let range = self.tree.plan.piece_range(piece);
-                let slices = self.slices(piece, &commit.blocks);
-                let written = self.write(range.clone(), &slices, &mut touched, direct);
-                written.map_err(CommitError::Storage).inspect(|()| {
-                    self.sure_of(piece);
-                    touched.bytes += range.end - range.start;
-                    add_piece(&mut records, piece);
-                })
+        let right = |at: usize| hashes[at] == self.tree.plan.hash(pieces[at].piece);
+        while results.len() < pieces.len() {
+            let first = results.len();
+            if !right(first) {
+                results.push(Err(CommitError::HashMismatch));
+                continue;
+            }
+            // Pieces that follow on each other are one write: small direct ones cost several times as much.
+            let goes_on = |at: &usize| {
+                *at < pieces.len()
+                    && pieces[*at - 1].piece.next() == pieces[*at].piece
+                    && right(*at)
             };
-            results.push(result);
+            let end = (first + 1..).take_while(goes_on).last().unwrap_or(first) + 1;
+            let run = &pieces[first..end];
+            let written = self.write_run(run, &mut touched, direct);
+            if written.is_ok() {
+                for commit in run {
+                    self.sure_of(commit.piece);
+                    add_piece(&mut records, commit.piece);
+                }
+            }
+            let result = written.map_err(CommitError::Storage);
+            results.extend(run.iter().map(|_| result.clone()));
         }
         if !records.is_empty()
             && let Err(error) = self.record(&records, touched)
@@ -83,6 +92,27 @@ impl Storage {
             }
         }
         results
+    }
+
+    /// Pieces that lie one after another.
+    fn write_run(
+        &self,
+        run: &[PieceCommit<BlockBuf>],
+        touched: &mut Touched,
+        direct: bool,
+    ) -> Result<(), StorageError> {
+        let range = |commit: &PieceCommit<BlockBuf>| self.tree.plan.piece_range(commit.piece);
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let all = range(first).start..range(last).end;
+        let mut slices = Vec::new();
+        for commit in run {
+            slices.extend(self.slices(commit.piece, &commit.blocks));
+        }
+        self.write(all.clone(), &slices, touched, direct)?;
+        touched.bytes += all.end - all.start;
+        Ok(())
     }
 
     fn write(

@@ -36,6 +36,21 @@ impl PieceIndex {
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
+
+    /// The piece after this one, which need not exist.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The piece before this one.
+    #[must_use]
+    pub const fn previous(self) -> Option<Self> {
+        match self.0.checked_sub(1) {
+            Some(index) => Some(Self(index)),
+            None => None,
+        }
+    }
 }
 
 impl fmt::Debug for PieceIndex {

@@ -186,6 +186,7 @@ impl<B> Swarm<B> {
             peers,
             blame,
             picker,
+            geometry,
             ..
         } = &mut *self;
         let peer = peers.get(key)?;
@@ -211,6 +212,12 @@ impl<B> Swarm<B> {
             return None;
         };
         let peer = peers.get(key)?;
+        let piece = if order == Order::RarestFirst && peer.down.per_second() >= TURNS_RATE_MIN {
+            let fits = |piece| peer.have.get(piece) && allowed(piece);
+            picker.in_a_row(peer.opened, piece, geometry.piece_len_max(), fits)
+        } else {
+            piece
+        };
         let whole = peer.down.per_second().saturating_mul(WHOLE_PIECE_SECS)
             >= u64::from(self.geometry.piece_len(piece));
         let parole = self.blame.is_suspect(piece);
@@ -219,6 +226,9 @@ impl<B> Swarm<B> {
             .assembly
             .open(piece, (whole || parole).then_some(key), now);
         open.parole = parole;
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.opened = Some(piece);
+        }
         Some(piece)
     }
 

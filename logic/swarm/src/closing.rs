@@ -93,6 +93,8 @@ impl<B> Swarm<B> {
 
     fn hand_over(&mut self, out: &mut Outbox<B>) {
         let mut whole = std::mem::take(&mut self.closing.pieces);
+        // Those that lie one after another are written together.
+        whole.sort_unstable();
         self.closing.since = None;
         self.closing.fresh = 0;
         let runs = self.runs(&whole);
@@ -152,7 +154,8 @@ impl<B> Swarm<B> {
 
     /// Whether more pieces will soon be whole.
     fn company_comes(&self) -> bool {
-        let last = self.left as usize <= self.closing.pieces.len() || self.assembly.missing() == 0;
+        let asked_all = self.assembly.missing() == 0 && self.picker.availability.candidates() == 0;
+        let last = self.left as usize <= self.closing.pieces.len() || asked_all;
         let in_time = self.down_rate * WAIT.as_millis() as u64 / 1_000;
         let pieces = COMPANY * u64::from(self.geometry.piece_len_max());
         let batch = u64::from(BATCH_BLOCKS) * u64::from(BLOCK_LEN);

@@ -86,7 +86,7 @@ impl<B> Swarm<B> {
         let sends = |peer: &&crate::peer::Peer<B>| peer.requests.answers(now);
         let (mut rate, mut senders) = (0_u64, 0);
         for peer in self.peers.values().filter(sends) {
-            rate += peer.down.per_second();
+            rate += peer.down.at_best(now);
             senders += u32::from(peer.requests.len() > 0);
         }
         self.down_rate = rate;

@@ -86,6 +86,8 @@ pub(crate) struct Peer<B> {
     pub(crate) requests: Requests,
     /// The pieces it is asked for just now.
     pub(crate) turns: Turns,
+    /// The piece that was last opened for it.
+    pub(crate) opened: Option<PieceIndex>,
     /// The state of the candidates in which the picker found none for it.
     pub(crate) barren_at: Option<u64>,
     pub(crate) upload: Upload<B>,
@@ -151,6 +153,7 @@ impl<B> Peer<B> {
             haves_told,
             requests: Requests::new(now),
             turns: Turns::default(),
+            opened: None,
             barren_at: None,
             upload: Upload::new(),
             file_sent: None,

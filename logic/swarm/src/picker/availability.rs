@@ -83,7 +83,8 @@ impl Availability {
     }
 
     pub(crate) fn is_candidate(&self, piece: PieceIndex) -> bool {
-        self.place[piece.as_usize()] != ABSENT
+        let place = self.place.get(piece.as_usize());
+        place.is_some_and(|place| *place != ABSENT)
     }
 
     /// Candidates, high priority first, rarest first.

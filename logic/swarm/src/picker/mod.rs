@@ -18,6 +18,9 @@ const WALK_MAX: usize = 1_024;
 /// Past it: the rarest of so many.
 const SAMPLE: usize = 32;
 
+/// Bytes of a torrent that are fetched in a row from a fast peer, where none of it is rarer than the rest.
+const EXTENT: u64 = 4 << 20;
+
 /// In which order pieces are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -96,6 +99,35 @@ impl Picker {
         }
     }
 
+    /// Instead of `found`, a piece that is as welcome and will be written together with others: the one after
+    /// `last` in the same [`EXTENT`], else the first of the row in which `found` lies.
+    pub(crate) fn in_a_row(
+        &self,
+        last: Option<PieceIndex>,
+        found: PieceIndex,
+        piece_len: u32,
+        fits: impl Fn(PieceIndex) -> bool,
+    ) -> PieceIndex {
+        let a = &self.availability;
+        let extent = |piece: PieceIndex| u64::from(piece.get()) * u64::from(piece_len) / EXTENT;
+        let welcome = |piece: PieceIndex| {
+            a.is_candidate(piece) && a.key(piece) <= a.key(found) && fits(piece)
+        };
+        let next = last.map(|last| (last, last.next()));
+        let next = next.filter(|(last, next)| extent(*last) == extent(*next) && welcome(*next));
+        if let Some((_, next)) = next {
+            return next;
+        }
+        let mut first = found;
+        while let Some(before) = first.previous()
+            && extent(before) == extent(found)
+            && welcome(before)
+        {
+            first = before;
+        }
+        first
+    }
+
     /// The rarest of some that fit, from a random place on: for a peer that has none of the rarest
     /// thousands, past which every choice would have to walk.
     fn rarest_of_some(
@@ -116,6 +148,33 @@ impl Picker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fast_peers_get_rows() {
+        let mut picker = Picker::new(64, &Rng::new(1));
+        (0..64).for_each(|p| picker.availability.insert(PieceIndex::new(p)));
+        let row = |picker: &Picker, last: Option<u32>, found| {
+            let last = last.map(PieceIndex::new);
+            let piece = picker.in_a_row(last, PieceIndex::new(found), 256 << 10, |_| true);
+            piece.get()
+        };
+        // Sixteen pieces of 256 KiB are an extent.
+        assert_eq!(row(&picker, None, 21), 16);
+        assert_eq!(row(&picker, Some(16), 40), 17);
+        assert_eq!(row(&picker, Some(31), 40), 32, "the extent is through");
+        picker.availability.remove(PieceIndex::new(35));
+        assert_eq!(row(&picker, Some(34), 40), 36);
+        // What more peers have is less welcome.
+        let mut have = Bitfield::new(64);
+        have.set(PieceIndex::new(38));
+        picker.availability.add_all(&have);
+        assert_eq!(row(&picker, Some(37), 40), 39);
+        assert_eq!(
+            row(&picker, Some(38), 38),
+            39,
+            "but what fewer have is more"
+        );
+    }
 
     #[test]
     fn finds_a_piece_wherever_there_is_one_and_the_rarest_of_few() {

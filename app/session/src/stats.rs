@@ -108,7 +108,7 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             candidates: swarm.candidates,
             tracker_seeds: node.tracker_seeds,
             tracker_leechers: node.tracker_leechers,
-            last_failure: swarm.last_failure,
+            last_failure: swarm.last_failure.or(node.refused),
         }
     }
 }

@@ -15,6 +15,7 @@ def arguments():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upload-limit", type=int, default=0, help="bytes per second, 0 for none")
     parser.add_argument("--peer", action="append", default=[], help="HOST PORT as HOST/PORT")
+    parser.add_argument("--encryption", choices=["off", "prefer", "require"])
     parser.add_argument("--trust", action="store_true", help="seed without hashing first")
     parser.add_argument("--long-line", action="store_true", help="queues for a long fast line")
     return parser.parse_args()
@@ -41,6 +42,18 @@ def session(args):
         "mixed_mode_algorithm": int(lt.bandwidth_mixed_algo_t.prefer_tcp),
         "upload_rate_limit": args.upload_limit,
     }
+    policy = {
+        "off": lt.enc_policy.disabled,
+        "prefer": lt.enc_policy.enabled,
+        "require": lt.enc_policy.forced,
+    }.get(args.encryption)
+    if policy is not None:
+        level = lt.enc_level.rc4 if args.encryption == "require" else lt.enc_level.both
+        settings |= {
+            "out_enc_policy": int(policy),
+            "in_enc_policy": int(policy),
+            "allowed_enc_level": int(level),
+        }
     if args.long_line:
         settings |= {
             "max_allowed_in_request_queue": 4000,

@@ -115,7 +115,11 @@ impl<B> Node<B> {
             return;
         };
         if off || entry.dialled || entry.ciphers.is_some() {
-            self.close(now, conn, CloseReason::Incompatible(Incompatible::Protocol));
+            let why = CloseReason::Incompatible(Incompatible::Protocol);
+            if !entry.dialled {
+                self.refused = Some((entry.remote, why));
+            }
+            self.close(now, conn, why);
             return;
         }
         let mut mse = Box::new(MseHandshake::new(

@@ -52,6 +52,8 @@ pub struct Node<B> {
     /// For encrypted handshakes, which do not say the info-hash.
     pub(crate) by_token: BTreeMap<TorrentToken, InfoHash>,
     pub(crate) secrets: SecretSource,
+    /// The last one that was refused before it said which torrent it came for.
+    pub(crate) refused: Option<(SocketAddr, CloseReason)>,
     pub(crate) conns: Slab<Conn<B>, ConnMark>,
     pub(crate) half_open: usize,
     pub(crate) down: TokenBucket,
@@ -99,6 +101,7 @@ impl<B> Node<B> {
             by_hash: BTreeMap::new(),
             by_storage: BTreeMap::new(),
             by_token: BTreeMap::new(),
+            refused: None,
             conns: Slab::new(),
             half_open: 0,
             starved: Vec::new(),
@@ -435,6 +438,7 @@ impl<B> Node<B> {
                 .filter_map(|line| line.leechers)
                 .max(),
             half_open,
+            refused: self.refused,
         })
     }
 

@@ -166,6 +166,8 @@ pub struct TorrentStats {
     pub tracker_leechers: Option<u32>,
     /// Connections dialled or accepted whose handshake is not through.
     pub half_open: u32,
+    /// The last one that was refused before it said which torrent it came for, and why.
+    pub refused: Option<(SocketAddr, CloseReason)>,
 }
 
 /// What one write brings, whole: for a world in which payload has no bytes.

@@ -179,6 +179,8 @@ fn those_that_should_not_say_why() {
     let protocol = CloseReason::Incompatible(Incompatible::Protocol);
     assert!(world.seed.closes.iter().all(|why| *why == protocol));
     assert!(!world.seed.closes.is_empty());
+    let stats = world.seed.node.stats(world.seed.key).unwrap();
+    assert_eq!(stats.refused, Some((addr(2), protocol)));
 
     let mut world = World::new(Off, Require);
     assert!(!world.run(300));

@@ -161,7 +161,9 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Misbehaved(why) => return why.fmt(f),
-            Self::Incompatible(Incompatible::Protocol) => "does not speak plain BitTorrent",
+            Self::Incompatible(Incompatible::Protocol) => {
+                "does not speak plain BitTorrent; it may be encrypted"
+            }
             Self::Incompatible(Incompatible::Plaintext) => {
                 "is not encrypted, and only encrypted connections are allowed"
             }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
-use torr::{AddTorrent, Torrent, TorrentState, TorrentStats};
+use torr::{AddTorrent, CloseReason, Torrent, TorrentState, TorrentStats};
 
 use crate::download::view::{Phase, Summary, View, ratio};
 use crate::failure::Exit;
@@ -48,6 +50,8 @@ pub(crate) struct Job {
     /// What went wrong.
     pub(crate) failed: Option<Exit>,
     pub(crate) summary: Option<Summary>,
+    /// The last peer that was refused, or refused us, as it was told.
+    refused: Option<(SocketAddr, CloseReason)>,
     began: Instant,
     downloaded: u64,
     last_byte: Instant,
@@ -83,6 +87,7 @@ impl Job {
             asking: false,
             failed: None,
             summary: None,
+            refused: None,
             began: now,
             downloaded: 0,
             last_byte: now,
@@ -103,6 +108,13 @@ impl Job {
             0.0 => newest,
             rate => rate + (newest - rate) * RATE_WEIGHT,
         };
+    }
+
+    /// Who did not become a peer since the last call, and why.
+    pub(crate) fn news_of_refusal(&mut self) -> Option<(SocketAddr, CloseReason)> {
+        let latest = self.stats()?.last_failure;
+        let before = std::mem::replace(&mut self.refused, latest);
+        latest.filter(|_| latest != before)
     }
 
     pub(crate) fn stats(&self) -> Option<TorrentStats> {

@@ -277,6 +277,12 @@ impl Run {
             return;
         };
         job.tick(now);
+        if let Some((addr, why)) = job.news_of_refusal() {
+            let (peer, why) = (addr.to_string(), why.to_string());
+            self.screen.detail(&format!("{}: {peer} {why}", job.name));
+            let fields = job.json(json!({ "peer": peer, "why": why }));
+            self.screen.json("refused", fields);
+        }
         if job.is_stalled(now) && !job.asking {
             let torrent = job.torrent.clone();
             if let Some(torrent) = torrent {

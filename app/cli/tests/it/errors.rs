@@ -26,6 +26,7 @@ fn messages_say_what_why_and_what_next() {
         (&["x.torrent", "--sede"], 2, "torr: --sede: no such option\nhint: did you mean `--seed`?\n".into()),
         (&["-d"], 2, format!("torr: --dir: a value is missing\n{help}")),
         (&["x.torrent", "-D", "fast"], 2, "torr: --down: `fast` is not a rate; write it as 10M, or none\n".into()),
+        (&["x.torrent", "--encrypt", "maybe"], 2, "torr: --encrypt: `maybe` is not prefer, require or off\n".into()),
         (&["x.torrent", "--peer", "here"], 2, "torr: --peer: `here` is not HOST:PORT\n".into()),
         (&["x.torrent", "-o", "a/b"], 2, "torr: --output: it must be a name without a slash\nhint: the folder to put it in is chosen with --dir\n".into()),
         (&["-", "-"], 2, "torr: -: standard input can be read once only\n".into()),

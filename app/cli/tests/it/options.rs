@@ -243,6 +243,31 @@ fn a_private_torrent_asks_to_be_seeded() {
 }
 
 #[test]
+fn encryption_is_agreed_on_or_the_reason_is_told() {
+    let world = World::new();
+    let tracker = Tracker::start(&world);
+    let torrent = world.share_file("a.bin", 300_000, Some(&tracker));
+    let args = [&torrent, "-d", "share", "--seed", "--state", "seed-state"];
+    let more = ["--bind", "127.0.0.1", "--encrypt", "require", "--json"];
+    let mut seed = Running::start(world.torr([&args[..], &more].concat()));
+    seed.until(|object| object["t"] == "seeding");
+    for (how, dir) in [("require", "one"), ("prefer", "two")] {
+        let ran = world.run(&[&torrent, "-d", dir, "--encrypt", how]);
+        assert_eq!(ran.code, 0, "{how}: {}", ran.err);
+        world.assert_same("a.bin", dir);
+    }
+    let plain = [&torrent, "-d", "three", "--encrypt", "off"];
+    let ran = world.run(&[&plain[..], &["--stall-timeout", "5s"]].concat());
+    assert_eq!(ran.code, 7, "{}", ran.err);
+    assert!(ran.err.contains("it may demand encryption"), "{}", ran.err);
+    seed.signal("TERM");
+    let ran = seed.end();
+    let refused = ran.object("refused");
+    let why = refused["why"].as_str().unwrap_or_default();
+    assert!(why.contains("only encrypted connections"), "{ran:?}");
+}
+
+#[test]
 fn status_is_printed_on_usr1_and_hangup_ends_nothing_without_a_terminal() {
     let world = World::new();
     let torrent = world.share_file("a.bin", 100_000, None);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Done, Job, PORT, Role, Start, fresh_marker, marker_script};
+use super::{Done, Encryption, Job, PORT, Role, Start, fresh_marker, marker_script};
 use crate::world::Node;
 
 pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
@@ -14,8 +14,6 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         "--enable-dht6=false",
         "--enable-peer-exchange=false",
         "--bt-enable-lpd=false",
-        "--bt-require-crypto=false",
-        "--bt-min-crypto-level=plain",
         "--file-allocation=none",
         "--summary-interval=5",
         "--show-console-readout=false",
@@ -32,6 +30,13 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         node.dir.join("home/dht.dat").display()
     ));
     command.arg(format!("--dir={}", job.dir.display()));
+    // It cannot be told to refuse encryption.
+    command.args(match job.options.encryption {
+        None | Some(Encryption::Off | Encryption::Prefer) => {
+            ["--bt-require-crypto=false", "--bt-min-crypto-level=plain"]
+        }
+        Some(Encryption::Require) => ["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"],
+    });
     if let Some(limit) = job.options.upload_limit {
         command.arg(format!("--max-overall-upload-limit={limit}"));
     }

@@ -13,6 +13,9 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     if let Some(limit) = job.options.upload_limit {
         command.args(["--upload-limit", &limit.to_string()]);
     }
+    if let Some(encryption) = job.options.encryption {
+        command.args(["--encryption", encryption.name()]);
+    }
     if let Some((host, port)) = job.options.peer {
         command.args(["--peer", &format!("{host}/{port}")]);
     }

@@ -61,6 +61,27 @@ pub struct Options {
     pub trust: bool,
     /// Queues for a long fast line (libtorrent).
     pub long_line: bool,
+    /// What the client usually has, where it is not said.
+    pub encryption: Option<Encryption>,
+}
+
+/// What a client makes of encryption, in torr's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// As little of it as the client can be told.
+    Off,
+    Prefer,
+    Require,
+}
+
+impl Encryption {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
 }
 
 /// Where programs lie that are not on the path.

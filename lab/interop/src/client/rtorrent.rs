@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
-use super::{Done, Job, PORT, Role, Start, fresh_marker, marker_script};
+use super::{Done, Encryption, Job, PORT, Role, Start, fresh_marker, marker_script};
 use crate::world::Node;
 
 pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
@@ -23,7 +23,13 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     writeln!(config, "directory.default.set = {}", job.dir.display())?;
     writeln!(config, "network.port_range.set = {PORT}-{PORT}")?;
     writeln!(config, "network.port_random.set = no")?;
-    writeln!(config, "protocol.encryption.set = allow_incoming")?;
+    let encryption = match job.options.encryption {
+        None => "allow_incoming",
+        Some(Encryption::Off) => "none",
+        Some(Encryption::Prefer) => "allow_incoming,try_outgoing,enable_retry",
+        Some(Encryption::Require) => "allow_incoming,try_outgoing,require,require_rc4",
+    };
+    writeln!(config, "protocol.encryption.set = {encryption}")?;
     writeln!(config, "protocol.pex.set = no")?;
     writeln!(config, "dht.mode.set = disable")?;
     writeln!(config, "trackers.use_udp.set = yes")?;

@@ -21,6 +21,9 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     if let Some(limit) = job.options.upload_limit {
         command.args(["--up", &limit.to_string()]);
     }
+    if let Some(encryption) = job.options.encryption {
+        command.args(["--encrypt", encryption.name()]);
+    }
     if let Some((host, port)) = job.options.peer {
         command.args(["--peer", &std::net::SocketAddr::new(host, port).to_string()]);
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{Done, Job, PORT, Remote, Start};
+use super::{Done, Encryption, Job, PORT, Remote, Start};
 use crate::world::Node;
 
 const RPC_PORT: u16 = 9091;
@@ -22,6 +22,12 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     std::fs::copy(&job.torrent.path, watch.join(file)).context("copying the torrent file")?;
     // Its unit is 1000 bytes per second.
     let limit = job.options.upload_limit.map(|limit| limit / 1000);
+    // It cannot be told to refuse encryption, only not to begin with it.
+    let encryption = match job.options.encryption {
+        None | Some(Encryption::Off) => 0,
+        Some(Encryption::Prefer) => 1,
+        Some(Encryption::Require) => 2,
+    };
     let settings = json!({
         "bind-address-ipv4": "0.0.0.0",
         "bind-address-ipv6": "::",
@@ -29,7 +35,7 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         "cache-size-mb": 0,
         "dht-enabled": false,
         "download-dir": job.dir,
-        "encryption": 0,
+        "encryption": encryption,
         "incomplete-dir-enabled": false,
         "lpd-enabled": false,
         "message-level": 3,

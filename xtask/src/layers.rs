@@ -80,6 +80,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-node",
             "torr-store",
             "torr-swarm",
+            "torr-wire",
         ],
     ),
     ("xtask", &[]),

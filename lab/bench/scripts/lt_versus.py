@@ -9,7 +9,8 @@ import libtorrent as lt
 PEERS_MAX = 100
 
 
-def session(port):
+def session(port, method):
+    rc4 = method == "rc4"
     return lt.session({
         "listen_interfaces": f"0.0.0.0:{port}",
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
@@ -20,7 +21,9 @@ def session(port):
         "enable_natpmp": False,
         "enable_incoming_utp": False,
         "enable_outgoing_utp": False,
-        "out_enc_policy": int(lt.enc_policy.disabled),
+        "out_enc_policy": int(lt.enc_policy.forced if rc4 else lt.enc_policy.disabled),
+        "in_enc_policy": int(lt.enc_policy.forced if rc4 else lt.enc_policy.enabled),
+        "allowed_enc_level": int(lt.enc_level.rc4 if rc4 else lt.enc_level.both),
         "allow_multiple_connections_per_ip": True,
         "connections_limit": PEERS_MAX,
         "unchoke_slots_limit": PEERS_MAX,
@@ -64,8 +67,8 @@ def main():
     if task == "create":
         create(*args)
         return
-    torrent, folder, port = args
-    ses = session(port)
+    torrent, folder, port, method = args
+    ses = session(port, method)
     handle = add(ses, torrent, folder, task in ("seed", "check"))
     if task == "check":
         # In seed mode nothing is read when the torrent is added, so that this is the only pass.

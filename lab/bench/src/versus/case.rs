@@ -17,6 +17,8 @@ pub(crate) struct Case {
     pub(crate) amount: Amount,
     pub(crate) piece_len: u32,
     pub(crate) peers: usize,
+    /// Everybody encrypts everything, and takes nothing else.
+    pub(crate) rc4: bool,
     /// All contenders that can, or these alone.
     pub(crate) only: Option<&'static [&'static str]>,
     /// Hashing is most of the work: without AVX-512 the goals against rivals are weaker.
@@ -81,6 +83,7 @@ const LEECH: Case = Case {
     amount: Amount::Times(1),
     piece_len: MIB4,
     peers: 1,
+    rc4: false,
     only: None,
     hashes: true,
     goals: &[
@@ -93,6 +96,7 @@ const SWARM_GOALS: &[Goal] = &[
     goal(Figure::Total, 0.5, Against::BestRival),
     goal(Figure::Total, 1.6, Against::TorrIn("leech-4m")),
 ];
+const RC4_GOALS: &[Goal] = &[goal(Figure::Total, 0.9, Against::BestRival)];
 const SEED: Case = Case {
     name: "seed-1",
     title: "seed to one peer",
@@ -137,11 +141,25 @@ pub(crate) const CASES: &[Case] = &[
         goals: SWARM_GOALS,
         ..LEECH
     },
+    Case {
+        name: "leech-rc4",
+        title: "download from one peer, RC4 forced on both sides",
+        rc4: true,
+        goals: RC4_GOALS,
+        ..LEECH
+    },
     SEED,
     Case {
         name: "seed-20",
         title: "seed to 20 peers",
         peers: 20,
+        ..SEED
+    },
+    Case {
+        name: "seed-rc4",
+        title: "seed to one peer, RC4 forced on both sides",
+        rc4: true,
+        goals: RC4_GOALS,
         ..SEED
     },
     Case {

@@ -11,6 +11,7 @@
 //! of the runs decides, since noise only adds.
 
 mod case;
+mod cipher;
 mod client;
 mod ground;
 mod machine;

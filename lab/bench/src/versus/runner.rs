@@ -96,8 +96,9 @@ impl Place<'_> {
             piece_len: self.case.piece_len,
             home: &self.home,
             raw: RAW,
+            rc4: self.case.rc4,
         };
-        if contender.kind == Kind::Floor && self.case.peers > 1 {
+        if contender.kind == Kind::Floor && (self.case.peers > 1 || self.case.rc4) {
             return Ok(None);
         }
         // The floor knows no files.
@@ -132,7 +133,7 @@ impl Place<'_> {
         };
         let shape = self.stage.shape;
         let before = own_cpu();
-        let source = Source::start(&self.stage.image, shape, &peers, raw)?;
+        let source = Source::start(&self.stage.image, shape, &peers, raw, self.case.rc4)?;
         let tracker = Tracker::start(TRACKER, &peers)?;
         let ends = launch.done != Done::Exit;
         let mut running = Running::start(launch, &self.cpus, &self.home)?;
@@ -159,8 +160,10 @@ impl Place<'_> {
         let patience = self.patience();
         let shape = self.stage.shape;
         let mut running = Running::start(launch, &self.cpus, &self.home)?;
-        sink::wait_full(LISTEN, shape, patience.whole, || running.check_alive())?;
-        let mut leeches = sink::connect(LISTEN, shape, self.case.peers)?;
+        sink::wait_full(LISTEN, shape, self.case.rc4, patience.whole, || {
+            running.check_alive()
+        })?;
+        let mut leeches = sink::connect(LISTEN, shape, self.case.rc4, self.case.peers)?;
         let (before, own) = (running.cpu(), own_cpu());
         let began = Instant::now();
         let limit = SEED_MAX.min(patience.whole);
@@ -216,7 +219,9 @@ impl Place<'_> {
         let verify = launch.verify.clone();
         let mut running = Running::start(launch, &self.cpus, &self.home)?;
         let (wall, cpu) = if seeds {
-            sink::wait_full(LISTEN, shape, patience.whole, || running.check_alive())?;
+            sink::wait_full(LISTEN, shape, self.case.rc4, patience.whole, || {
+                running.check_alive()
+            })?;
             match verify {
                 Some(remote) => verify_again(&mut running, &remote, patience)?,
                 None => (running.elapsed().as_secs_f64(), running.cpu()),

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 use torr_base::BLOCK_LEN;
 
+use super::cipher::Ciphers;
 use super::parser::{Heard, Parser};
 use super::poll::readable;
 use super::wire::{self, HANDSHAKE_LEN, INTERESTED, REQUEST, Shape};
@@ -32,6 +33,7 @@ const PROBE: usize = 99;
 #[derive(Debug)]
 pub(crate) struct Leech {
     stream: TcpStream,
+    ciphers: Ciphers,
     shape: Shape,
     parser: Parser,
     have: u32,
@@ -42,7 +44,13 @@ pub(crate) struct Leech {
 }
 
 impl Leech {
-    fn connect(to: SocketAddrV4, shape: Shape, number: usize, of: usize) -> Result<Self> {
+    fn connect(
+        to: SocketAddrV4,
+        shape: Shape,
+        number: usize,
+        of: usize,
+        rc4: bool,
+    ) -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // An address of its own network for each: clients limit connections by address.
         let net = u8::try_from(100 + number).context("too many leeches")?;
@@ -52,14 +60,23 @@ impl Leech {
         let mut stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HELLO_MAX))?;
-        stream.write_all(&wire::handshake(shape.hash, number))?;
+        let own = wire::handshake(shape.hash, number);
+        let mut ciphers = match rc4 {
+            true => Ciphers::dial(&stream, shape.hash, own)?,
+            false => {
+                stream.write_all(&own)?;
+                Ciphers::default()
+            }
+        };
         let mut hello = [0; HANDSHAKE_LEN];
         stream.read_exact(&mut hello)?;
+        ciphers.hear(&mut hello);
         ensure!(wire::is_for(&hello, &shape.hash), "another torrent");
         stream.set_nonblocking(true)?;
         let blocks = shape.total.div_ceil(u64::from(BLOCK_LEN));
         Ok(Self {
             stream,
+            ciphers,
             shape,
             parser: Parser::default(),
             have: 0,
@@ -78,6 +95,7 @@ impl Leech {
             Err(error) => return Err(error.into()),
         };
         let mut payload = 0;
+        self.ciphers.hear(&mut buffer[..read]);
         let mut rest = &buffer[..read];
         while !rest.is_empty() {
             match self.parser.take(&mut rest)? {
@@ -114,6 +132,7 @@ impl Leech {
             self.open += 1;
             self.next += 1;
         }
+        self.ciphers.say(&mut batch);
         // 2 KiB into an empty send buffer: a seed that does not read even those has stalled.
         self.stream.write_all(&batch).context("asking for blocks")
     }
@@ -123,6 +142,7 @@ impl Leech {
 pub(crate) fn wait_full(
     to: SocketAddrV4,
     shape: Shape,
+    rc4: bool,
     limit: Duration,
     mut alive: impl FnMut() -> Result<()>,
 ) -> Result<()> {
@@ -130,7 +150,7 @@ pub(crate) fn wait_full(
     let mut buffer = vec![0; BUFFER];
     while Instant::now() < deadline {
         alive()?;
-        if let Ok(mut leech) = Leech::connect(to, shape, PROBE, 1) {
+        if let Ok(mut leech) = Leech::connect(to, shape, PROBE, 1, rc4) {
             while leech.have < shape.pieces() && Instant::now() < deadline {
                 alive()?;
                 readable(std::slice::from_ref(&leech.stream), RETRY_EVERY);
@@ -148,11 +168,16 @@ pub(crate) fn wait_full(
 }
 
 /// All leeches of a case, each after a few attempts at most.
-pub(crate) fn connect(to: SocketAddrV4, shape: Shape, count: usize) -> Result<Vec<Leech>> {
+pub(crate) fn connect(
+    to: SocketAddrV4,
+    shape: Shape,
+    rc4: bool,
+    count: usize,
+) -> Result<Vec<Leech>> {
     let connect = |number| {
         let mut tries = 1;
         loop {
-            match Leech::connect(to, shape, number, count) {
+            match Leech::connect(to, shape, number, count, rc4) {
                 Ok(leech) => return Ok(leech),
                 Err(error) if tries == TRIES_MAX => {
                     return Err(error.context(format!("connecting leech {number}")));
@@ -174,7 +199,8 @@ pub(crate) fn drain(
 ) -> Result<u64> {
     let mut buffer = vec![0; BUFFER];
     for leech in leeches.iter_mut() {
-        let bytes = wire::message(INTERESTED, &[]);
+        let mut bytes = wire::message(INTERESTED, &[]);
+        leech.ciphers.say(&mut bytes);
         leech
             .stream
             .write_all(&bytes)

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::cipher::Ciphers;
 use super::poll::readable;
-use super::wire::{self, HANDSHAKE_LEN, REQUEST, REQUEST_LEN, Shape, UNCHOKE};
+use super::wire::{self, HANDSHAKE_LEN, PIECE, REQUEST, REQUEST_LEN, Shape, UNCHOKE};
 use crate::floor::{send_block, send_range};
 
 /// Nobody may ask for more in one message (BEP 3: larger requests are dropped).
@@ -38,18 +40,21 @@ struct Shared {
     file: File,
     shape: Shape,
     raw: bool,
+    rc4: bool,
     stop: AtomicBool,
     sent: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Source {
-    /// `raw` sends all bytes to whoever connects, without a word of the protocol.
+    /// `raw` sends all bytes to whoever connects, without a word of the protocol; `rc4` encrypts everything, and
+    /// knows nothing else.
     pub(crate) fn start(
         image: &Path,
         shape: Shape,
         addresses: &[SocketAddrV4],
         raw: bool,
+        rc4: bool,
     ) -> Result<Self> {
         let listeners = addresses
             .iter()
@@ -59,6 +64,7 @@ impl Source {
             file: File::open(image).with_context(|| format!("opening {}", image.display()))?,
             shape,
             raw,
+            rc4,
             stop: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             open: Mutex::default(),
@@ -141,13 +147,19 @@ fn pour(stream: &TcpStream, shared: &Shared) -> Result<()> {
 
 fn serve(mut stream: &TcpStream, shared: &Shared, number: usize) -> Result<()> {
     stream.set_nodelay(true)?;
+    let shape = &shared.shape;
+    let mut ciphers = match shared.rc4 {
+        true => Ciphers::accept(stream, shape.hash)?,
+        false => Ciphers::default(),
+    };
     let mut hello = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut hello)?;
-    let shape = &shared.shape;
+    ciphers.hear(&mut hello);
     ensure!(wire::is_for(&hello, &shape.hash), "another torrent");
     let mut greeting = wire::handshake(shape.hash, number);
     greeting.extend(wire::message(wire::BITFIELD, &shape.full_bitfield()));
     greeting.extend(wire::message(UNCHOKE, &[]));
+    ciphers.say(&mut greeting);
     stream.write_all(&greeting)?;
 
     let mut buffer = vec![0; BUFFER];
@@ -155,6 +167,7 @@ fn serve(mut stream: &TcpStream, shared: &Shared, number: usize) -> Result<()> {
     loop {
         let read = stream.read(buffer.get_mut(filled..).unwrap_or_default())?;
         ensure!(read > 0, "the leech left");
+        ciphers.hear(buffer.get_mut(filled..filled + read).unwrap_or_default());
         filled += read;
         let mut at = 0;
         while let Some(len) = wire::u32_at(&buffer[..filled], at) {
@@ -164,7 +177,7 @@ fn serve(mut stream: &TcpStream, shared: &Shared, number: usize) -> Result<()> {
                 break;
             }
             if end - at == REQUEST_LEN && buffer.get(at + 4) == Some(&REQUEST) {
-                answer(stream, shared, &buffer[at + 5..end])?;
+                answer(stream, shared, &mut ciphers, &buffer[at + 5..end])?;
             }
             at = end;
         }
@@ -173,13 +186,29 @@ fn serve(mut stream: &TcpStream, shared: &Shared, number: usize) -> Result<()> {
     }
 }
 
-fn answer(stream: &TcpStream, shared: &Shared, request: &[u8]) -> Result<()> {
+fn answer(
+    mut stream: &TcpStream,
+    shared: &Shared,
+    ciphers: &mut Ciphers,
+    request: &[u8],
+) -> Result<()> {
     let number = |at| wire::u32_at(request, at).context("a short request");
     let (piece, begin, len) = (number(0)?, number(4)?, number(8)?);
     let at = u64::from(piece) * u64::from(shared.shape.piece_len) + u64::from(begin);
     let inside = at + u64::from(len) <= shared.shape.total;
     ensure!(len <= REQUEST_MAX && inside, "a request out of range");
-    send_block(stream, &shared.file, piece, begin, at, len)?;
+    if shared.rc4 {
+        let mut bytes = wire::message(PIECE, &[piece, begin].map(u32::to_be_bytes).concat());
+        let head = bytes.len();
+        bytes.resize(head + len as usize, 0);
+        let message_len = u32::try_from(bytes.len() - 4)?;
+        bytes[..4].copy_from_slice(&message_len.to_be_bytes());
+        shared.file.read_exact_at(&mut bytes[head..], at)?;
+        ciphers.say(&mut bytes);
+        stream.write_all(&bytes)?;
+    } else {
+        send_block(stream, &shared.file, piece, begin, at, len)?;
+    }
     shared.sent.fetch_add(u64::from(len), Ordering::Relaxed);
     Ok(())
 }

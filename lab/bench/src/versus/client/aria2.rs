@@ -18,8 +18,6 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
             "--enable-dht6=false",
             "--enable-peer-exchange=false",
             "--bt-enable-lpd=false",
-            "--bt-require-crypto=false",
-            "--bt-min-crypto-level=plain",
             "--file-allocation=none",
             "--summary-interval=0",
             "--show-console-readout=false",
@@ -29,6 +27,13 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Option<Launch> {
             // Else it sends its peers away while it is below this rate, and asks for others.
             "--bt-request-peer-speed-limit=0",
         ],
+    );
+    push(
+        &mut argv,
+        match job.rc4 {
+            false => ["--bt-require-crypto=false", "--bt-min-crypto-level=plain"],
+            true => ["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"],
+        },
     );
     let mut option = |text: String| argv.push(OsString::from(text));
     option(format!("--bt-max-peers={PEERS_MAX}"));

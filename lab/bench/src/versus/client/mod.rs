@@ -75,6 +75,8 @@ pub(crate) struct Job<'a> {
     pub(crate) home: &'a Path,
     /// Where the raw source listens, for the floor.
     pub(crate) raw: SocketAddrV4,
+    /// Encrypt everything, and take nothing else.
+    pub(crate) rc4: bool,
 }
 
 /// A command line, and what shows that the task is done.
@@ -112,6 +114,8 @@ impl Contender {
             Kind::Torr => Some(torr::launch(self, job)),
             Kind::Floor => torr::floor(self, job),
             Kind::Libtorrent => Some(script::launch(self, job)?),
+            // It knows no encryption.
+            Kind::Rqbit if job.rc4 => None,
             Kind::Rqbit => rqbit::launch(self, job),
             Kind::Aria2 => aria2::launch(self, job),
             Kind::Transmission => Some(transmission::launch(self, job)?),

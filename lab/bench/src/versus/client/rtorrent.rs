@@ -23,7 +23,11 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Option<Laun
     writeln!(config, "directory.default.set = {}", job.data.display())?;
     writeln!(config, "network.port_range.set = {port}-{port}")?;
     writeln!(config, "network.port_random.set = no")?;
-    writeln!(config, "protocol.encryption.set = none")?;
+    let encryption = match job.rc4 {
+        false => "none",
+        true => "allow_incoming,try_outgoing,require,require_rc4",
+    };
+    writeln!(config, "protocol.encryption.set = {encryption}")?;
     writeln!(config, "protocol.pex.set = no")?;
     writeln!(config, "dht.mode.set = disable")?;
     writeln!(config, "pieces.hash.on_completion.set = no")?;

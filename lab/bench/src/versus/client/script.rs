@@ -24,6 +24,7 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Launch> {
     } else {
         argv.extend([job.torrent.into(), job.data.into()]);
         push(&mut argv, [&LISTEN.port().to_string()]);
+        push(&mut argv, [if job.rc4 { "rc4" } else { "plain" }]);
     }
     let done = match job.task {
         Task::Leech | Task::Check => Done::Said(Word {

@@ -10,6 +10,10 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Launch {
             argv.extend(["--state".into(), job.home.join("state").into()]);
             let port = LISTEN.port().to_string();
             push(&mut argv, ["--port", &port, "--json", "--progress", "none"]);
+            push(
+                &mut argv,
+                ["--encrypt", if job.rc4 { "require" } else { "off" }],
+            );
             if let Some(memory) = contender.memory {
                 push(&mut argv, ["--memory", memory]);
             }

@@ -22,7 +22,7 @@ pub(super) fn launch(contender: &Contender, job: &Job<'_>) -> Result<Launch> {
         "dht-enabled": false,
         "download-dir": job.data,
         "download-queue-enabled": false,
-        "encryption": 0,
+        "encryption": if job.rc4 { 2 } else { 0 },
         "lpd-enabled": false,
         "message-level": 2,
         "peer-limit-global": PEERS_MAX,

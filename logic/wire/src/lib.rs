@@ -30,6 +30,7 @@ mod extended;
 mod handshake;
 mod limits;
 mod message;
+mod metadata;
 mod peer_id;
 mod reader;
 mod text;
@@ -40,5 +41,6 @@ pub use extended::{ExtendedHandshake, ExtendedHandshakeError, Extension, Extensi
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeReader, Reserved};
 pub use limits::Limits;
 pub use message::{Message, piece_header};
+pub use metadata::{METADATA_LEN_MAX, METADATA_PIECES_MAX, MetadataError, MetadataMessage};
 pub use peer_id::{client_name, own_peer_id};
 pub use reader::{Counts, Landing, Progress, WireReader, WireSink};

@@ -188,6 +188,8 @@ impl Host for SessionHost {
                 addr,
                 why: why.to_string(),
             },
+            // Nothing is added by its info-hash alone.
+            Notice::Metadata(_) => return,
             Notice::Complete => Event::Complete,
             Notice::Synced => Event::Synced,
             Notice::Lost { pieces } => Event::Warning(format!(

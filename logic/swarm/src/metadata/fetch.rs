@@ -17,7 +17,6 @@
 //! - nobody is found guilty on suspicion.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use sha1::{Digest as _, Sha1};
@@ -25,13 +24,17 @@ use torr_base::{BLOCK_LEN, InfoHash, Instant};
 use torr_wire::METADATA_LEN_MAX;
 
 use crate::action::{Misbehaved, PeerKey};
+use crate::metadata::InfoBytes;
 
 /// Books open at the same time: who invents sizes must not keep the right one out for long.
 const BOOKS_MAX: usize = 4;
 /// Books of a suspect size, each from one peer.
 const ALONE_MAX: usize = 2;
-/// Blocks that one peer owes at a time.
+/// Blocks that one peer owes at a time, once it has shown that it answers so many.
 const DEPTH: usize = 4;
+/// Answers in order after which it may owe one more. Some, rtorrent among them, keep one request and drop the
+/// others without a word.
+const ANSWERS_PER_STEP: u32 = 4;
 /// Of a peer that let the time of a request pass, only so many are asked until it answers.
 const DEPTH_LATE: usize = 1;
 /// Peers that are asked for the same block, once nothing else is left to ask for.
@@ -64,7 +67,7 @@ pub(crate) enum Outcome {
     Guilty(PeerKey),
     /// All of it is here and right. These peers had sent something else.
     Found {
-        bytes: Arc<[u8]>,
+        bytes: InfoBytes,
         guilty: Vec<PeerKey>,
     },
 }
@@ -72,12 +75,38 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 struct Source {
     size: u32,
+    /// In the order in which they were asked.
     owes: Vec<Owed>,
+    /// Blocks that it may owe at a time.
+    depth: usize,
+    /// Answers since that was last changed; `None` where it stays as it is, since a request was dropped.
+    answers: Option<u32>,
     /// It is not asked before then.
     rests_until: Instant,
     /// Books that it alone was to write, and did not.
     tries: u32,
     vain: u32,
+}
+
+impl Source {
+    /// It answered; false where that was not asked. What was asked before it will not come any more.
+    fn answered(&mut self, block: u32, now: Instant) -> bool {
+        let Some(place) = self.owes.iter().position(|owed| owed.block == block) else {
+            return false;
+        };
+        let overtaken = self.owes.drain(..=place).count() > 1;
+        let late = self.owes.iter().any(|owed| owed.is_late(now));
+        if overtaken {
+            (self.depth, self.answers) = (1, None);
+        } else if let Some(answers) = self.answers.as_mut().filter(|_| !late) {
+            *answers += 1;
+            if *answers >= ANSWERS_PER_STEP && self.depth < DEPTH {
+                self.depth += 1;
+                *answers = 0;
+            }
+        }
+        true
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -199,6 +228,8 @@ impl Fetch {
             let source = Source {
                 size,
                 owes: Vec::new(),
+                depth: 1,
+                answers: Some(0),
                 rests_until: now,
                 tries: 0,
                 vain: 0,
@@ -218,7 +249,7 @@ impl Fetch {
     pub(crate) fn next(&mut self, peer: PeerKey, now: Instant) -> Option<u32> {
         let source = self.sources.get(&peer)?;
         let late = source.owes.iter().any(|owed| owed.is_late(now));
-        let depth = if late { DEPTH_LATE } else { DEPTH };
+        let depth = if late { DEPTH_LATE } else { source.depth };
         let due = source.owes.iter().filter(|owed| !owed.is_late(now)).count();
         if due >= depth || source.rests_until > now {
             return None;
@@ -226,7 +257,7 @@ impl Fetch {
         let size = source.size;
         let place = self.book_for(peer, size, now)?;
         let book = self.books.get(place)?;
-        let block = self.choose(book, peer, now)?;
+        let block = self.choose(book, peer, due > 0, now)?;
         let source = self.sources.get_mut(&peer)?;
         source.owes.retain(|owed| owed.block != block);
         source.owes.push(Owed { block, since: now });
@@ -234,26 +265,31 @@ impl Fetch {
     }
 
     /// The block that is missing and asked of the fewest; of those the first. Whoever is late does not count.
-    fn choose(&self, book: &Book, peer: PeerKey, now: Instant) -> Option<u32> {
+    /// `busy`: the peer owes something. Then it is asked for more only as long as there is something left to
+    /// ask it for after that: by overtaking, a dropped request is noticed.
+    fn choose(&self, book: &Book, peer: PeerKey, busy: bool, now: Instant) -> Option<u32> {
         let mut asked: BTreeMap<u32, usize> = BTreeMap::new();
         for (key, source) in &self.sources {
             if !book.takes(source.size, *key) {
                 continue;
             }
             for owed in &source.owes {
-                // A slow peer is not asked twice for what it still owes.
+                // A slow peer is asked for all else before it is asked again for what it owes.
                 let counts = match (*key == peer, owed.is_late(now)) {
-                    (true, _) => ASKED_OF_MAX,
+                    (true, false) => ASKED_OF_MAX,
                     (false, true) => 0,
-                    (false, false) => 1,
+                    (true, true) | (false, false) => 1,
                 };
                 *asked.entry(owed.block).or_insert(0) += counts;
             }
         }
         let missing = (0..).zip(&book.blocks).filter(|(_, here)| here.is_none());
-        let count = |block: u32| asked.get(&block).copied().unwrap_or(0);
-        let least = missing.map(|(block, _)| (count(block), block)).min()?;
-        (least.0 < ASKED_OF_MAX).then_some(least.1)
+        let missing = missing.map(|(block, _)| (asked.get(&block).copied().unwrap_or(0), block));
+        if busy && missing.clone().filter(|(count, _)| *count == 0).count() < 2 {
+            return None;
+        }
+        let (count, block) = missing.min()?;
+        (count < ASKED_OF_MAX).then_some(block)
     }
 
     /// The book that a peer's blocks go into; opened if there is room for one.
@@ -313,9 +349,7 @@ impl Fetch {
         if total.is_some_and(|total| total != size) || bytes.len() != len_of(size, block) {
             return Err(Misbehaved::Metadata);
         }
-        let before = source.owes.len();
-        source.owes.retain(|owed| owed.block != block);
-        if source.owes.len() == before {
+        if !source.answered(block, now) {
             source.vain += 1;
             if source.vain > VAIN_MAX {
                 return Err(Misbehaved::Metadata);
@@ -398,7 +432,7 @@ impl Fetch {
                 bytes.extend_from_slice(&block.bytes);
             }
             return Outcome::Found {
-                bytes: bytes.into(),
+                bytes: InfoBytes(bytes.into()),
                 guilty: guilty.into_iter().collect(),
             };
         }

@@ -326,7 +326,6 @@ impl<B> Swarm<B> {
             Outcome::More => {}
             Outcome::Guilty(key) => self.convict(now, key, why, bufs, out),
             Outcome::Found { bytes, guilty } => {
-                let bytes = InfoBytes(bytes);
                 self.metadata = Metadata::Opening(bytes.clone());
                 for key in guilty {
                     self.convict(now, key, why, bufs, out);

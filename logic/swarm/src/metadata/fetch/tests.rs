@@ -42,7 +42,7 @@ fn serve(fetch: &mut Fetch, who: PeerKey, bytes: &[u8], now: Instant) -> Outcome
 
 fn found(bytes: &[u8], guilty: &[PeerKey]) -> Outcome {
     Outcome::Found {
-        bytes: bytes.into(),
+        bytes: InfoBytes(bytes.into()),
         guilty: guilty.to_vec(),
     }
 }
@@ -52,31 +52,86 @@ fn blocks_come_from_several_at_once() {
     let bytes = metadata();
     let mut fetch = fetch(&bytes);
     let len = bytes.len() as u32;
-    for n in 1..=3 {
+    for n in 1..=5 {
         fetch.offer(peer(n), len, at(0)).unwrap();
     }
     let asked: Vec<_> = (1..=3).map(|n| fetch.next(peer(n), at(0))).collect();
     assert_eq!(asked, [Some(0), Some(1), Some(2)]);
-    // Nothing is left but what others owe: one more peer for each, and no third.
-    assert_eq!(fetch.next(peer(1), at(0)), Some(1));
-    assert_eq!(fetch.next(peer(1), at(0)), Some(2));
+    // Nobody is asked for two until it has answered, and none by more than two.
     assert_eq!(fetch.next(peer(1), at(0)), None);
-    assert_eq!(fetch.next(peer(2), at(0)), Some(0));
-    assert_eq!(fetch.next(peer(3), at(0)), None);
+    assert_eq!(fetch.next(peer(4), at(0)), Some(0));
     let (total, now) = (Some(len), at(1));
     for (who, n) in [(2, 1), (3, 2)] {
         let outcome = fetch.data(peer(who), n, total, block(&bytes, n), now);
         assert_eq!(outcome, Ok(Outcome::More));
     }
-    assert_eq!(
-        fetch.progress(),
-        Some((u64::from(len) - BLOCK as u64, len.into()))
-    );
-    // What comes twice does no harm.
-    let outcome = fetch.data(peer(1), 1, total, block(&bytes, 1), now);
-    assert_eq!(outcome, Ok(Outcome::More));
+    let here = u64::from(len) - BLOCK as u64;
+    assert_eq!(fetch.progress(), Some((here, len.into())));
+    // The last one is asked of two already.
+    assert_eq!(fetch.next(peer(2), now), None);
+    assert_eq!(fetch.next(peer(5), now), None);
     let outcome = fetch.data(peer(1), 0, total, block(&bytes, 0), now);
     assert_eq!(outcome, Ok(found(&bytes, &[])));
+}
+
+/// Metadata of so many whole blocks.
+fn blocks(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count * BLOCK];
+    Rng::new(9).fill(&mut bytes);
+    bytes
+}
+
+fn ask_all(fetch: &mut Fetch, who: PeerKey, now: Instant) -> Vec<u32> {
+    std::iter::from_fn(|| fetch.next(who, now)).collect()
+}
+
+#[test]
+fn who_answers_in_order_is_asked_for_more_at_a_time() {
+    let bytes = blocks(40);
+    let mut fetch = fetch(&bytes);
+    fetch.offer(peer(1), bytes.len() as u32, at(0)).unwrap();
+    let mut owed = ask_all(&mut fetch, peer(1), at(0));
+    assert_eq!(owed, [0]);
+    let mut deepest = 1;
+    while let Some(n) = owed.first().copied() {
+        owed.remove(0);
+        let outcome = fetch
+            .data(peer(1), n, None, block(&bytes, n), at(0))
+            .unwrap();
+        if outcome != Outcome::More {
+            assert_eq!(outcome, found(&bytes, &[]));
+            break;
+        }
+        owed.extend(ask_all(&mut fetch, peer(1), at(0)));
+        deepest = deepest.max(owed.len());
+    }
+    assert_eq!(deepest, DEPTH);
+}
+
+#[test]
+fn requests_that_are_dropped_without_a_word_cost_no_time() {
+    let bytes = blocks(12);
+    let mut fetch = fetch(&bytes);
+    fetch.offer(peer(1), bytes.len() as u32, at(0)).unwrap();
+    // It keeps the first of those that come together, and forgets the rest.
+    let mut outcome = Outcome::More;
+    let mut dropped = 0;
+    for _ in 0..40 {
+        let asked = ask_all(&mut fetch, peer(1), at(0));
+        let Some(n) = asked.first().copied() else {
+            break;
+        };
+        dropped += asked.len() - 1;
+        outcome = fetch
+            .data(peer(1), n, None, block(&bytes, n), at(0))
+            .unwrap();
+        fetch.check_invariants();
+        if outcome != Outcome::More {
+            break;
+        }
+    }
+    assert_eq!(outcome, found(&bytes, &[]));
+    assert!(dropped > 0);
 }
 
 #[test]
@@ -182,7 +237,7 @@ fn invented_sizes_that_bring_nothing_make_room() {
         }
         match serve(&mut fetch, peer(9), &right, at(now)) {
             Outcome::Found { .. } => break,
-            other => assert_eq!(other, Outcome::More),
+            other @ (Outcome::More | Outcome::Guilty(_)) => assert_eq!(other, Outcome::More),
         }
         now += 1;
         assert!(now < 60, "the right size never had its turn");
@@ -195,16 +250,17 @@ fn a_slow_peer_is_waited_for_but_others_are_asked_as_well() {
     let mut fetch = fetch(&right);
     let len = right.len() as u32;
     fetch.offer(peer(1), len, at(0)).unwrap();
-    while fetch.next(peer(1), at(0)).is_some() {}
-    // It owes everything, is late, and is not asked for the same again.
-    assert_eq!(fetch.next(peer(1), at(20)), None);
+    assert_eq!(ask_all(&mut fetch, peer(1), at(0)), [0]);
+    // It is late, and is asked for something else meanwhile, but not for the same again.
+    assert_eq!(ask_all(&mut fetch, peer(1), at(20)), [1]);
     fetch.offer(peer(2), len, at(20)).unwrap();
-    assert_eq!(fetch.next(peer(2), at(20)), Some(0));
+    assert_eq!(ask_all(&mut fetch, peer(2), at(20)), [0]);
     // What comes late is as good as any.
-    for n in [0, 1] {
-        let outcome = fetch.data(peer(1), n, None, block(&right, n), at(40));
+    for (n, secs) in [(0, 30), (1, 40)] {
+        let outcome = fetch.data(peer(1), n, None, block(&right, n), at(secs));
         assert_eq!(outcome, Ok(Outcome::More));
     }
+    assert_eq!(ask_all(&mut fetch, peer(1), at(40)), [2]);
     let outcome = fetch.data(peer(1), 2, None, block(&right, 2), at(60));
     assert_eq!(outcome, Ok(found(&right, &[])));
 }
@@ -214,7 +270,7 @@ fn what_is_lost_is_asked_for_again() {
     let right = metadata();
     let mut fetch = fetch(&right);
     fetch.offer(peer(1), right.len() as u32, at(0)).unwrap();
-    while fetch.next(peer(1), at(0)).is_some() {}
+    assert_eq!(ask_all(&mut fetch, peer(1), at(0)), [0]);
     fetch.handle_timeout(at(121));
     assert_eq!(
         serve(&mut fetch, peer(1), &right, at(121)),

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod helper;
+pub mod magnet;
 pub mod matrix;
 pub mod metafile;
 pub mod payload;

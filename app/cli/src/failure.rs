@@ -70,7 +70,7 @@ impl Exit {
             Self::Storage => "file or directory cannot be read or written",
             Self::NoSpace => "no space left; progress is saved",
             Self::Network => "network cannot be used (port, address)",
-            Self::GaveUp => "gave up: --timeout or --stall-timeout passed",
+            Self::GaveUp => "gave up: --timeout or --stall-timeout passed, or no metadata found",
             Self::Verification => "verification failed",
             Self::Partly => "partly done: some of several inputs failed",
             Self::Interrupted => "interrupted, progress saved",

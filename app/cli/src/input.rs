@@ -3,12 +3,18 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
+use std::time::Duration;
 
+use crate::download::runtime;
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
+use crate::units;
 use torr::metainfo::{
-    self, Magnet, Metainfo, MetainfoError, Refusal, TORRENT_LEN_MAX, parse_info_hash, printable,
+    self, Magnet, MagnetError, Metainfo, MetainfoError, Refusal, TORRENT_LEN_MAX, parse_info_hash,
+    printable,
 };
+use torr::{FetchError, InfoHash};
 
 /// A torrent file that was read.
 #[derive(Debug)]
@@ -19,32 +25,156 @@ pub(crate) struct Torrent {
     pub(crate) meta: Metainfo,
 }
 
-/// Reads the torrent that `word` names.
-pub(crate) fn load(env: &mut Env, word: &OsStr) -> Result<Torrent, Failure> {
-    let shown = shown(word);
-    if let Some(text) = word.to_str() {
-        refuse_what_has_no_file(env, text)?;
+/// A torrent of which only a link is known.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// For messages.
+    pub(crate) word: String,
+    pub(crate) magnet: Magnet,
+}
+
+/// What a person named.
+#[derive(Debug)]
+pub(crate) enum Named {
+    Torrent(Torrent),
+    Link(Link),
+}
+
+impl Named {
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        match self {
+            Self::Torrent(torrent) => torrent.meta.info().info_hash(),
+            Self::Link(link) => link.magnet.info_hash,
+        }
     }
-    let bytes = match word == "-" {
-        true => env
-            .stdin
+
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Self::Torrent(torrent) => &torrent.word,
+            Self::Link(link) => &link.word,
+        }
+    }
+}
+
+/// How a web server may be asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Web {
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Finds what `word` names: a link or an info-hash, a URL, `-`, or a file. A file that has the very name of
+/// a hash wins.
+pub(crate) fn find(env: &mut Env, word: &OsStr, web: &Web) -> Result<Named, Failure> {
+    if let Some(link) = as_link(env, word)? {
+        return Ok(Named::Link(link));
+    }
+    let text = word.to_str().unwrap_or_default();
+    let shown = shown(word);
+    let bytes = if word == "-" {
+        env.stdin
             .read_all(TORRENT_LEN_MAX)
-            .map_err(|error| Failure::io("standard input", &error))?,
-        false => read_file(env, word)?,
+            .map_err(|error| Failure::io("standard input", &error))?
+    } else if is_url(text) {
+        fetch(text, &shown, web)?
+    } else {
+        read_file(env, word)?
     };
     let meta = Metainfo::parse(&bytes).map_err(|error| refused(&shown, &bytes, &error))?;
-    Ok(Torrent {
+    Ok(Named::Torrent(Torrent {
         word: shown,
         bytes,
         meta,
-    })
+    }))
+}
+
+/// The torrent that `word` names, where one is needed and a link is not enough.
+pub(crate) fn load(env: &mut Env, word: &OsStr) -> Result<Torrent, Failure> {
+    match find(env, word, &Web::default())? {
+        Named::Torrent(torrent) => Ok(torrent),
+        Named::Link(link) => Err(Failure::new(
+            Exit::Metadata,
+            link.word,
+            "what is in it is known to its peers only",
+        )
+        .hint("`torr magnet LINK --save FILE` fetches the .torrent")),
+    }
+}
+
+fn starts(text: &str, start: &str) -> bool {
+    text.get(..start.len())
+        .is_some_and(|s| s.eq_ignore_ascii_case(start))
+}
+
+fn is_url(text: &str) -> bool {
+    starts(text, "http://") || starts(text, "https://")
+}
+
+/// `None` where it is neither a magnet link nor a hash.
+fn as_link(env: &Env, word: &OsStr) -> Result<Option<Link>, Failure> {
+    let Some(text) = word.to_str() else {
+        return Ok(None);
+    };
+    if starts(text.trim(), "magnet:") {
+        let magnet = Magnet::parse(text).map_err(|error| {
+            Failure::new(Exit::Metadata, "magnet link", printable(&error.to_string()))
+        })?;
+        let word = magnet.name.as_deref().map_or_else(
+            || "magnet link".to_owned(),
+            |name| printable(name).into_owned(),
+        );
+        return Ok(Some(Link { word, magnet }));
+    }
+    if env.path(text).exists() {
+        return Ok(None);
+    }
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let why = MagnetError::V2Only.to_string();
+        return Err(Failure::new(Exit::Metadata, text, why));
+    }
+    Ok(parse_info_hash(text).map(|hash| Link {
+        word: text.to_owned(),
+        magnet: Magnet::new(hash),
+    }))
+}
+
+fn fetch(url: &str, shown: &str, web: &Web) -> Result<Vec<u8>, Failure> {
+    let reply = runtime()?.block_on(async {
+        let reply = torr::fetch_torrent(url, web.bind, false);
+        match web.timeout {
+            None => Some(reply.await),
+            Some(limit) => tokio::time::timeout(limit, reply).await.ok(),
+        }
+    });
+    let error = match reply {
+        Some(Ok(bytes)) => return Ok(bytes),
+        Some(Err(error)) => error,
+        None => {
+            let limit = units::time(web.timeout.unwrap_or_default());
+            let why = format!("gave up: it did not come within {limit}");
+            return Err(Failure::new(Exit::GaveUp, shown, why));
+        }
+    };
+    let exit = match error {
+        FetchError::Unreachable(_) => Exit::Network,
+        FetchError::TooLong => Exit::Metadata,
+        FetchError::Status(_) => Exit::Other,
+    };
+    let failure = Failure::new(exit, shown, error.to_string());
+    Err(failure.maybe_hint(match error {
+        FetchError::Status(401 | 403) => Some("the site may want you to log in"),
+        FetchError::Status(404 | 410) => Some("is the address right?"),
+        FetchError::Status(_) | FetchError::Unreachable(_) | FetchError::TooLong => None,
+    }))
 }
 
 /// A path or link for messages, without what could trick a terminal.
 pub(crate) fn shown(word: &OsStr) -> String {
-    match word == "-" {
-        true => "standard input".to_owned(),
-        false => printable(&word.to_string_lossy()).into_owned(),
+    match word.to_str() {
+        Some("-") => "standard input".to_owned(),
+        // It may hold a passkey.
+        Some(text) if is_url(text) => torr::mask(text),
+        Some(_) | None => printable(&word.to_string_lossy()).into_owned(),
     }
 }
 
@@ -65,37 +195,6 @@ fn read_file(env: &Env, word: &OsStr) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| fail(&error))?;
     Ok(bytes)
-}
-
-/// Magnet links, URLs and hashes, unless a file has that very name.
-fn refuse_what_has_no_file(env: &Env, text: &str) -> Result<(), Failure> {
-    let starts = |start: &str| {
-        text.get(..start.len())
-            .is_some_and(|s| s.eq_ignore_ascii_case(start))
-    };
-    let (what, why) = if starts("magnet:") {
-        let magnet = Magnet::parse(text)
-            .map_err(|error| Failure::new(Exit::Metadata, "magnet link", error.to_string()))?;
-        let what = magnet.name.map_or_else(
-            || "magnet link".to_owned(),
-            |name| printable(&name).into_owned(),
-        );
-        (what, "downloading by magnet link is not supported yet")
-    } else if starts("http://") || starts("https://") {
-        (
-            "URL".to_owned(),
-            "fetching a torrent from a URL is not supported yet",
-        )
-    } else if parse_info_hash(text).is_some() && !env.path(text).exists() {
-        (
-            text.to_owned(),
-            "downloading by info-hash is not supported yet",
-        )
-    } else {
-        return Ok(());
-    };
-    Err(Failure::new(Exit::Metadata, what, why)
-        .hint("get the .torrent file, and give that to torr"))
 }
 
 fn refused(shown: &str, bytes: &[u8], error: &MetainfoError) -> Failure {

@@ -1,11 +1,13 @@
 //! What a session and a torrent are started with.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use torr_disk::IoMode;
-use torr_metainfo::FilePriorities;
+use torr_metainfo::{FilePriorities, Info, Magnet};
 use torr_net::PortChoice;
 use torr_node::Encryption;
 
@@ -76,17 +78,57 @@ impl SessionConfig {
     }
 }
 
+/// What a torrent is known by.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The bytes of the .torrent.
+    Torrent(Vec<u8>),
+    /// A link. The rest comes from peers, unless an earlier run kept it.
+    Magnet(Box<Magnet>),
+}
+
+/// Chooses files when it is known what there is.
+#[derive(Clone)]
+pub struct Choose(Arc<Chooser>);
+
+type Chooser = dyn Fn(&Info) -> Result<FilePriorities, String> + Send + Sync;
+
+impl Choose {
+    /// `choose` gives a priority for each file of the torrent, or says why that cannot be.
+    pub fn new(
+        choose: impl Fn(&Info) -> Result<FilePriorities, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(choose))
+    }
+
+    /// # Errors
+    /// Why none can be chosen, in words for people.
+    pub fn of(&self, info: &Info) -> Result<FilePriorities, String> {
+        (self.0)(info)
+    }
+}
+
+impl fmt::Debug for Choose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Choose")
+    }
+}
+
 /// A torrent to be added. [`AddTorrent::new`] has what most want.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
-    /// The bytes of the .torrent.
-    pub torrent: Vec<u8>,
+    pub source: Source,
     /// The download folder; made if it is not there.
     pub dir: PathBuf,
     /// Another name for the top-level file or folder.
     pub name: Option<String>,
-    /// `None`: all files.
+    /// `None`: all files, or those that a link selects.
     pub wanted: Option<FilePriorities>,
+    /// The same for a torrent whose files are not known yet; counts where `wanted` is `None`.
+    pub choose: Option<Choose>,
+    /// Only the metadata is fetched, and given to others; no file is touched. What [`crate::kept_torrent`] may
+    /// know is not looked at.
+    pub metadata_only: bool,
     /// Pieces in order, for whoever reads along.
     pub sequential: bool,
     /// Announce URLs beside the torrent's own, each a tier of its own.
@@ -107,11 +149,25 @@ impl AddTorrent {
     /// All files of a torrent, into `dir`.
     #[must_use]
     pub fn new(torrent: impl Into<Vec<u8>>, dir: impl Into<PathBuf>) -> Self {
+        Self::from_source(Source::Torrent(torrent.into()), dir)
+    }
+
+    /// What a link leads to, into `dir`.
+    #[must_use]
+    pub fn magnet(magnet: Magnet, dir: impl Into<PathBuf>) -> Self {
+        Self::from_source(Source::Magnet(Box::new(magnet)), dir)
+    }
+
+    /// All files of what that is, into `dir`.
+    #[must_use]
+    pub fn from_source(source: Source, dir: impl Into<PathBuf>) -> Self {
         Self {
-            torrent: torrent.into(),
+            source,
             dir: dir.into(),
             name: None,
             wanted: None,
+            choose: None,
+            metadata_only: false,
             sequential: false,
             extra_trackers: Vec::new(),
             peers: Vec::new(),

@@ -5,6 +5,7 @@ use torr_metainfo::MetainfoError;
 use torr_net::{Ending, ListenError, ShardGone, ShardHandle};
 use torr_store::StorageError;
 
+use crate::events::Refused;
 use crate::host::SessionHost;
 
 /// Why something was not done. Sorted by whose fault it is.
@@ -23,6 +24,9 @@ pub enum SessionError {
     /// The torrent is in this session already.
     #[error("torrent {0} is there already")]
     AlreadyAdded(InfoHash),
+    /// What peers gave cannot be used.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// Priorities for another number of files than the torrent has.
     #[error("priorities for {given} files where the torrent has {files}")]
     WrongFileCount { given: u32, files: u32 },

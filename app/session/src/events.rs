@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
-use torr_metainfo::FileIndex;
+use torr_metainfo::{FileIndex, MetainfoError};
 use torr_node::TrackerEvent;
 use torr_store::StorageError;
 
@@ -22,6 +22,10 @@ const WARNINGS_MAX: usize = 100;
 /// Something happened to a torrent.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The metadata that a link stands for is here, and what is in it known. A milestone.
+    Metadata,
+    /// It is here, and cannot be used: nothing is downloaded. A milestone.
+    Refused(Refused),
     /// Files that are there are being hashed: pieces.
     Checking { done: u64, total: u64 },
     /// The storage is open, and the torrent in its swarm. A milestone.
@@ -45,11 +49,24 @@ pub enum Event {
     Stopped,
 }
 
+/// Why metadata that came from peers cannot be used, though it is the right one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is no torrent that torr takes.
+    #[error(transparent)]
+    Metainfo(#[from] MetainfoError),
+    /// The files that are wanted are not in it.
+    #[error("{0}")]
+    Selection(String),
+}
+
 impl Event {
     /// Nobody may miss it.
     fn is_milestone(&self) -> bool {
         match self {
-            Self::Added
+            Self::Metadata
+            | Self::Refused(_)
+            | Self::Added
             | Self::Complete
             | Self::Synced
             | Self::Warning(_)

@@ -10,10 +10,11 @@ use torr_base::{InfoHash, Instant, RawBlock};
 use torr_disk::{Disk, Opened, Server};
 use torr_metainfo::{FileIndex, FilePriorities};
 use torr_net::{Files, Host};
-use torr_node::{AddError, News, Node, Notice, SwarmInit, TorrentInit, TorrentKey};
+use torr_node::{AddError, MagnetInit, News, Node, Notice, SwarmInit, TorrentInit, TorrentKey};
 use torr_store::{BlockBuf, DiskJob, FileSource, Found, StorageId};
 
 use crate::events::{Event, lock};
+use crate::magnet::Seeking;
 use crate::stats::TorrentStats;
 use crate::torrent::{Shared, Stage};
 
@@ -36,7 +37,7 @@ impl Registry {
     /// False where the torrent is there already.
     pub(crate) fn insert(&self, shared: &Arc<Shared>) -> bool {
         let mut torrents = lock(&self.torrents);
-        let info_hash = shared.info.info_hash();
+        let info_hash = shared.info_hash;
         if torrents.contains_key(&info_hash) {
             return false;
         }
@@ -71,6 +72,8 @@ pub(crate) struct SessionHost {
     registry: Arc<Registry>,
     /// Those that are in their swarms.
     torrents: BTreeMap<TorrentKey, Arc<Shared>>,
+    /// Of those the ones that wait for their metadata.
+    seeking: BTreeMap<TorrentKey, Seeking>,
 }
 
 /// Joins what the shard asks of files to what the disk offers; neither knows the other.
@@ -115,17 +118,51 @@ impl SessionHost {
             disk,
             registry,
             torrents: BTreeMap::new(),
+            seeking: BTreeMap::new(),
         }
     }
 
+    /// Has the node look for a torrent's metadata.
+    pub(crate) fn seek(&mut self, node: &mut Node<BlockBuf>, now: Instant, seeking: Seeking) {
+        let shared = Arc::clone(&seeking.shared);
+        let init = MagnetInit {
+            storage: shared.id,
+            info_hash: shared.info_hash,
+            trackers: seeking.trackers.clone(),
+            peers: seeking.peers(),
+            sequential: seeking.add.sequential,
+        };
+        let key = match node.add_magnet(now, init) {
+            Ok(key) => key,
+            Err(AddError::Exists(_)) => {
+                debug_assert!(false, "the registry holds every info-hash once");
+                self.over(&shared);
+                return;
+            }
+        };
+        self.torrents.insert(key, Arc::clone(&shared));
+        self.seeking.insert(key, seeking);
+        *lock(&shared.stage) = Stage::Seeking(key);
+        publish(node, key, &shared);
+    }
+
+    /// The storage of a torrent is open.
     pub(crate) fn join(&mut self, node: &mut Node<BlockBuf>, now: Instant, joining: Joining) {
         let Joining { shared, opened, .. } = joining;
         if let Some(served) = opened.served {
             self.files.0.add(shared.id, &served);
         }
+        let known = shared.known().expect("what is open is known");
+        let swarm = SwarmInit::new(&known.info, &joining.wanted, opened.have, opened.partial);
+        let stage = *lock(&shared.stage);
+        if let Stage::Found { key, .. } = stage {
+            node.begin(now, key, swarm);
+            self.joined(node, now, key, &shared);
+            return;
+        }
         let init = TorrentInit {
             storage: shared.id,
-            swarm: SwarmInit::new(&shared.info, &joining.wanted, opened.have, opened.partial),
+            swarm,
             trackers: joining.trackers,
             peers: joining.peers,
             sequential: joining.sequential,
@@ -139,17 +176,25 @@ impl SessionHost {
             }
         };
         self.torrents.insert(key, Arc::clone(&shared));
+        self.joined(node, now, key, &shared);
+    }
+
+    fn joined(&self, node: &mut Node<BlockBuf>, now: Instant, key: TorrentKey, shared: &Shared) {
         let before = std::mem::replace(&mut *lock(&shared.stage), Stage::Joined(key));
-        publish(node, key, &shared);
+        publish(node, key, shared);
         shared.hub.emit(&Event::Added);
-        if matches!(before, Stage::Opening { stop: true }) {
+        let stop = matches!(
+            before,
+            Stage::Opening { stop: true } | Stage::Found { stop: true, .. }
+        );
+        if stop {
             node.stop_torrent(now, key);
         }
     }
 
     /// The end of a torrent. Who hears of it may add it again at once.
     fn over(&self, shared: &Shared) {
-        self.registry.remove(shared.info.info_hash());
+        self.registry.remove(shared.info_hash);
         shared.end();
     }
 }
@@ -188,6 +233,13 @@ impl Host for SessionHost {
                 addr,
                 why: why.to_string(),
             },
+            Notice::Metadata(bytes) => {
+                publish(node, key, shared);
+                if let Some(seeking) = self.seeking.remove(&key) {
+                    seeking.found(bytes);
+                }
+                return;
+            }
             Notice::Complete => Event::Complete,
             Notice::Synced => Event::Synced,
             Notice::Lost { pieces } => Event::Warning(format!(
@@ -197,6 +249,7 @@ impl Host for SessionHost {
             Notice::Stopped => {
                 publish(node, key, shared);
                 self.files.0.remove(shared.id);
+                self.seeking.remove(&key);
                 node.remove_torrent(key);
                 if let Some(shared) = self.torrents.remove(&key) {
                     self.over(&shared);

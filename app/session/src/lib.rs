@@ -21,7 +21,9 @@
 //!         _ => {}
 //!     }
 //! }
-//! println!("{}", torrent.path().display());
+//! if let Some(path) = torrent.path() {
+//!     println!("{}", path.display());
+//! }
 //! session.shutdown(Duration::from_secs(5)).await?;
 //! # Ok(())
 //! # }
@@ -35,24 +37,32 @@ mod create;
 mod descriptors;
 mod error;
 mod events;
+mod fetch;
 mod host;
+mod magnet;
 mod opening;
 mod session;
 mod stats;
 mod torrent;
 
-pub use config::{AddTorrent, SessionConfig};
+pub use config::{AddTorrent, Choose, SessionConfig, Source};
 pub use create::{CreateError, CreateTorrent, Created, create};
 pub use error::SessionError;
-pub use events::{Event, Events};
+pub use events::{Event, Events, Refused};
+pub use fetch::{FetchError, fetch_torrent};
 pub use session::Session;
 pub use stats::{TorrentState, TorrentStats, TrackerStatus};
 pub use torrent::Torrent;
 
-pub use torr_disk::{CheckReport, FileReport, FileState, IoMode, OpenProgress, check};
+pub use torr_base::InfoHash;
+pub use torr_disk::{
+    CheckReport, FileReport, FileState, IoMode, OpenProgress, check, kept_torrent,
+};
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};
-pub use torr_node::{CloseReason, Encryption, PeerStats, TrackerEvent, TrackerState};
+pub use torr_node::{
+    CloseReason, Encryption, MetadataStats, PeerStats, TrackerEvent, TrackerState,
+};
 pub use torr_store::{StorageError, StorageErrorKind, StorageOp};
 pub use torr_tracker::server::ServerConfig;
 pub use torr_tracker::{clean, mask, mask_text};

@@ -1,13 +1,15 @@
 //! From an added torrent to one that is in its swarm: what the disk's threads tell while they open it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use torr_disk::{Disk, OpenProgress, OpenWarning, StorageSpec};
-use torr_metainfo::FilePriorities;
+use torr_disk::{Disk, OnExisting, OpenProgress, OpenWarning, StorageSpec};
+use torr_metainfo::{FilePriorities, FilePriority};
 use torr_net::ShardHandle;
 use torr_store::StorageError;
 
+use crate::config::AddTorrent;
 use crate::events::{Event, lock};
 use crate::host::{Joining, Registry, SessionHost};
 use crate::torrent::{Shared, Stage};
@@ -19,6 +21,43 @@ pub(crate) struct Opening {
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) sequential: bool,
+}
+
+impl Opening {
+    /// Of a torrent that is known. The folder in `add` is absolute.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        add: AddTorrent,
+        wanted: FilePriorities,
+        trackers: Vec<Vec<String>>,
+        state_dir: PathBuf,
+    ) -> Option<Self> {
+        let known = shared.known()?;
+        let is_wanted = |file| wanted.get(file) != FilePriority::Skip;
+        let spec = StorageSpec {
+            info: Arc::clone(&known.info),
+            root: add.dir,
+            name: add.name,
+            state_dir,
+            torrent_bytes: Arc::clone(&known.torrent),
+            wanted: known.info.map().files().map(is_wanted).collect(),
+            preallocate: add.preallocate,
+            on_existing: match add.overwrite {
+                true => OnExisting::Overwrite,
+                false => OnExisting::Adopt,
+            },
+            recheck: add.recheck,
+            trust: add.trust,
+        };
+        Some(Self {
+            shared: Arc::clone(shared),
+            spec,
+            wanted,
+            trackers,
+            peers: add.peers,
+            sequential: add.sequential,
+        })
+    }
 }
 
 /// Has the disk open the storage and, when that is done, the shard join the swarm.
@@ -47,7 +86,7 @@ pub(crate) fn open(
     disk.open(id, spec, progress, move |opened| {
         let opened = match opened {
             Ok(opened) => opened,
-            Err(error) => return failed(&registry, &shared, error),
+            Err(error) => return failed(&shard, &registry, &shared, error),
         };
         for warning in &opened.warnings {
             shared.hub.emit(&Event::Warning(text(warning)));
@@ -69,15 +108,36 @@ pub(crate) fn open(
     });
 }
 
-/// It never was in its swarm, so nothing is left to be done.
-fn failed(registry: &Registry, shared: &Shared, error: StorageError) {
-    // First: who hears of it may add it again at once.
-    registry.remove(shared.info.info_hash());
-    let asked_to = *lock(&shared.stage) == Stage::Opening { stop: true };
-    if !asked_to {
-        shared.hub.emit(&Event::Failed(error));
+fn failed(
+    shard: &ShardHandle<SessionHost>,
+    registry: &Registry,
+    shared: &Shared,
+    error: StorageError,
+) {
+    let stage = *lock(&shared.stage);
+    match stage {
+        Stage::Opening { stop } => {
+            // It never was in its swarm, so nothing is left to be done. First: who hears of it may add it
+            // again at once.
+            registry.remove(shared.info_hash);
+            if !stop {
+                shared.hub.emit(&Event::Failed(error));
+            }
+            shared.end();
+        }
+        Stage::Found { key, stop } => {
+            if !stop {
+                shared.hub.emit(&Event::Failed(error));
+            }
+            let posted = shard.post(move |node, _, now| node.stop_torrent(now, key));
+            if posted.is_err() {
+                shared.hub.close();
+            }
+        }
+        Stage::Seeking(_) | Stage::Joined(_) | Stage::Over => {
+            debug_assert!(false, "nothing was being opened");
+        }
     }
-    shared.end();
 }
 
 fn text(warning: &OpenWarning) -> String {

@@ -10,21 +10,22 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use torr_base::Rng;
-use torr_disk::{Disk, DiskConfig, OnExisting, Server, StorageSpec};
-use torr_metainfo::{FilePriorities, FilePriority, Metainfo};
+use torr_disk::{Disk, DiskConfig, Server, kept_torrent};
+use torr_metainfo::{FilePriorities, Magnet, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
 use torr_node::NodeConfig;
 use torr_store::{StorageError, StorageErrorKind, StorageId, StorageOp};
 use torr_wire::own_peer_id;
 
-use crate::config::{AddTorrent, SessionConfig};
+use crate::config::{AddTorrent, SessionConfig, Source};
 use crate::descriptors;
 use crate::error::SessionError;
-use crate::events::lock;
+use crate::events::{Refused, lock};
 use crate::host::{Registry, SessionHost};
+use crate::magnet::{Seeking, choose, join_trackers, literal_peers, look_up_names};
 use crate::opening::{Opening, open};
-use crate::torrent::{Shared, Stage, Torrent};
+use crate::torrent::{Known, Shared, Stage, Torrent};
 
 /// Of the memory that a session may take: what all else than blocks needs.
 const MEMORY_BESIDE_BLOCKS: u64 = 12 << 20;
@@ -134,52 +135,97 @@ impl Session {
     }
 
     /// Adds a torrent. Its storage is opened, and what is there checked, while it is here already:
-    /// [`Torrent::joined`] waits for that, and its events tell of it.
+    /// [`Torrent::joined`] waits for that, and its events tell of it. Of a link, the metadata is fetched
+    /// first ([`Torrent::metadata`]), unless an earlier run kept it.
     ///
     /// # Errors
     /// [`SessionError::Metainfo`], [`SessionError::AlreadyAdded`], [`SessionError::WrongFileCount`],
     /// [`SessionError::Closed`], [`SessionError::Storage`] where the path of the folder is none. That the
     /// storage cannot be opened is an event of the torrent.
-    pub async fn add(&self, add: AddTorrent) -> Result<Torrent, SessionError> {
-        let metainfo = Metainfo::parse(&add.torrent)?;
+    pub async fn add(&self, mut add: AddTorrent) -> Result<Torrent, SessionError> {
+        add.dir = absolute(&add.dir)?;
+        let nothing = Source::Torrent(Vec::new());
+        match std::mem::replace(&mut add.source, nothing) {
+            Source::Torrent(bytes) => self.add_torrent(bytes, add, None),
+            Source::Magnet(magnet) => {
+                let (state_dir, hash) = (self.0.state_dir.clone(), magnet.info_hash);
+                let wants_files = !add.metadata_only;
+                let look = move || {
+                    wants_files
+                        .then(|| kept_torrent(&state_dir, hash))
+                        .flatten()
+                };
+                let torrent = match tokio::task::spawn_blocking(look).await {
+                    Ok(Some(bytes)) => self.add_torrent(bytes, add, Some(&magnet))?,
+                    Ok(None) | Err(_) => self.seek(&magnet, add).await?,
+                };
+                look_up_names(&torrent, &magnet.peers);
+                Ok(torrent)
+            }
+        }
+    }
+
+    /// `magnet`: what led to it.
+    fn add_torrent(
+        &self,
+        bytes: Vec<u8>,
+        mut add: AddTorrent,
+        magnet: Option<&Magnet>,
+    ) -> Result<Torrent, SessionError> {
+        let metainfo = Metainfo::parse(&bytes)?;
         let info = metainfo.info();
         let files = info.map().file_count();
-        let wanted = add.wanted.unwrap_or_else(|| FilePriorities::all(files));
+        let wanted = match (add.wanted.take(), &add.choose, magnet) {
+            (Some(wanted), _, _) => wanted,
+            (None, _, Some(magnet)) => choose(&add, magnet, info)?,
+            (None, Some(choose), None) => choose.of(info).map_err(Refused::Selection)?,
+            (None, None, None) => FilePriorities::all(files),
+        };
         if wanted.file_count() != files {
             let given = wanted.file_count();
             return Err(SessionError::WrongFileCount { given, files });
         }
-        let mut trackers = metainfo.trackers().to_vec();
-        trackers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
-        let dir = absolute(&add.dir)?;
-        let name = add.name.as_deref().unwrap_or(info.layout().root());
-        let id = StorageId(self.0.next_storage.fetch_add(1, Ordering::Relaxed));
-        let shared = Shared::new(id, Arc::clone(info), dir.join(name));
-        let is_wanted = |file| wanted.get(file) != FilePriority::Skip;
-        let spec = StorageSpec {
-            info: Arc::clone(info),
-            root: dir,
-            name: add.name,
+        let link = magnet.map(|magnet| magnet.trackers.clone());
+        let more = link.unwrap_or_default().into_iter();
+        let more = more.chain(std::mem::take(&mut add.extra_trackers));
+        let trackers = join_trackers(metainfo.trackers().to_vec(), more);
+        if let Some(magnet) = magnet {
+            add.peers.extend(literal_peers(magnet));
+        }
+        let known = Known::new(Arc::clone(info), bytes.into(), &add);
+        let shared = Arc::new(Shared::new(self.0.fresh_storage(), known));
+        let state_dir = self.0.state_dir.clone();
+        let opening = Opening::new(&shared, add, wanted, trackers, state_dir);
+        self.0
+            .open(opening.expect("what is in a .torrent is known"))
+    }
+
+    async fn seek(&self, magnet: &Magnet, add: AddTorrent) -> Result<Torrent, SessionError> {
+        let label = magnet.name.clone();
+        let shared = Shared::unknown(self.0.fresh_storage(), magnet.info_hash, label);
+        let shared = Arc::new(shared);
+        if self.0.closing.load(Ordering::SeqCst) {
+            return Err(SessionError::Closed);
+        }
+        if !self.0.registry.insert(&shared) {
+            return Err(SessionError::AlreadyAdded(magnet.info_hash));
+        }
+        let more = magnet.trackers.iter().chain(&add.extra_trackers).cloned();
+        let seeking = Seeking {
+            session: Arc::downgrade(&self.0),
+            shared: Arc::clone(&shared),
+            trackers: join_trackers(Vec::new(), more),
+            magnet: magnet.clone(),
+            add,
             state_dir: self.0.state_dir.clone(),
-            torrent_bytes: add.torrent.into(),
-            wanted: info.map().files().map(is_wanted).collect(),
-            preallocate: add.preallocate,
-            on_existing: match add.overwrite {
-                true => OnExisting::Overwrite,
-                false => OnExisting::Adopt,
-            },
-            recheck: add.recheck,
-            trust: add.trust,
         };
-        let opening = Opening {
-            shared: Arc::new(shared),
-            spec,
-            wanted,
-            trackers,
-            peers: add.peers,
-            sequential: add.sequential,
-        };
-        self.0.open(opening)
+        let call = self
+            .0
+            .shard
+            .call(move |node, host, now| host.seek(node, now, seeking));
+        call.await
+            .map_err(|gone| SessionError::gone(&self.0.shard, gone))?;
+        Ok(Torrent::new(Arc::clone(&self.0), shared))
     }
 
     /// The torrents that are there, those that are being opened too.
@@ -267,10 +313,36 @@ impl Inner {
             return Err(SessionError::Closed);
         };
         if !self.registry.insert(&shared) {
-            return Err(SessionError::AlreadyAdded(shared.info.info_hash()));
+            return Err(SessionError::AlreadyAdded(shared.info_hash));
         }
         open(disk, &self.shard, &self.registry, opening);
         Ok(Torrent::new(Arc::clone(self), shared))
+    }
+
+    /// The same for one that is in its swarm already; not to be called in a runtime.
+    pub(crate) fn open_found(&self, opening: Opening) {
+        let shared = Arc::clone(&opening.shared);
+        let stopped = {
+            let mut stage = lock(&shared.stage);
+            match *stage {
+                Stage::Seeking(key) => {
+                    *stage = Stage::Found { key, stop: false };
+                    false
+                }
+                Stage::Opening { .. } | Stage::Found { .. } | Stage::Joined(_) | Stage::Over => {
+                    true
+                }
+            }
+        };
+        let disk = lock(&self.disk);
+        match disk.as_ref().filter(|_| !stopped) {
+            Some(disk) => open(disk, &self.shard, &self.registry, opening),
+            None => self.give_up(&shared),
+        }
+    }
+
+    fn fresh_storage(&self) -> StorageId {
+        StorageId(self.next_storage.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Has a torrent stop, wherever it is in its life.
@@ -278,11 +350,11 @@ impl Inner {
         let key = {
             let mut stage = lock(&shared.stage);
             match &mut *stage {
-                Stage::Opening { stop } => {
+                Stage::Opening { stop } | Stage::Found { stop, .. } => {
                     *stop = true;
                     None
                 }
-                Stage::Joined(key) => Some(*key),
+                Stage::Seeking(key) | Stage::Joined(key) => Some(*key),
                 Stage::Over => return Ok(()),
             }
         };

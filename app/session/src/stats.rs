@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::Instant;
-use torr_node::{CloseReason, Phase, TrackerLine, TrackerState};
+use torr_node::{CloseReason, MetadataStats, Phase, TrackerLine, TrackerState};
 
 /// A snapshot of a torrent. Bytes, and bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TorrentStats {
     pub state: TorrentState,
+    /// While it is not known there are no pieces, and sizes are 0.
+    pub metadata: Option<MetadataStats>,
     /// Verified bytes of what is wanted.
     pub done: u64,
     pub wanted: u64,
@@ -41,6 +43,8 @@ pub struct TorrentStats {
 /// What a torrent is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TorrentState {
+    /// Peers are looked for that give its metadata.
+    Metadata,
     /// Its storage is being opened, and what is there hashed.
     Opening,
     Downloading,
@@ -57,6 +61,7 @@ impl TorrentStats {
     pub(crate) fn opening(total: u64, pieces: u32) -> Self {
         Self {
             state: TorrentState::Opening,
+            metadata: None,
             done: 0,
             wanted: total,
             have: 0,
@@ -83,6 +88,8 @@ impl From<torr_node::TorrentStats> for TorrentStats {
     fn from(node: torr_node::TorrentStats) -> Self {
         let swarm = node.swarm;
         let state = match swarm.phase {
+            Phase::Active if swarm.metadata.is_some_and(|it| it.found) => TorrentState::Opening,
+            Phase::Active if swarm.metadata.is_some() => TorrentState::Metadata,
             Phase::Active if swarm.done == swarm.wanted => TorrentState::Seeding,
             Phase::Active => TorrentState::Downloading,
             Phase::Stopping => TorrentState::Stopping,
@@ -91,6 +98,7 @@ impl From<torr_node::TorrentStats> for TorrentStats {
         };
         Self {
             state,
+            metadata: swarm.metadata,
             done: swarm.done,
             wanted: swarm.wanted,
             have: swarm.have,

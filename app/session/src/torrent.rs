@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use torr_node::{Node, PeerStats, TorrentKey};
 use torr_store::{BlockBuf, StorageId};
 
 use crate::SessionError;
+use crate::config::AddTorrent;
 use crate::events::{Event, Events, Hub, lock};
 use crate::session::Inner;
 use crate::stats::{TorrentState, TorrentStats, TrackerStatus};
@@ -30,17 +31,47 @@ pub struct Torrent {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) id: StorageId,
-    pub(crate) info: Arc<Info>,
-    /// The top-level file or folder.
-    pub(crate) path: PathBuf,
+    pub(crate) info_hash: InfoHash,
+    /// What a link calls it.
+    label: Option<String>,
+    known: OnceLock<Known>,
     pub(crate) hub: Hub,
     pub(crate) stats: watch::Sender<TorrentStats>,
     pub(crate) stage: Mutex<Stage>,
 }
 
+/// What the metadata tells.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) info: Arc<Info>,
+    /// The .torrent.
+    pub(crate) torrent: Arc<[u8]>,
+    /// The top-level file or folder.
+    path: PathBuf,
+}
+
+impl Known {
+    /// The folder in `add` is absolute.
+    pub(crate) fn new(info: Arc<Info>, torrent: Arc<[u8]>, add: &AddTorrent) -> Self {
+        let name = add.name.as_deref().unwrap_or(info.layout().root());
+        Self {
+            path: add.dir.join(name),
+            info,
+            torrent,
+        }
+    }
+}
+
 /// How far a torrent has come in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// In its swarm, for the sake of the metadata.
+    Seeking(TorrentKey),
+    /// Still there, while its storage is being opened; `stop` as below.
+    Found {
+        key: TorrentKey,
+        stop: bool,
+    },
     /// `stop`: it is to be stopped as soon as the disk lets go of it.
     Opening {
         stop: bool,
@@ -50,17 +81,36 @@ pub(crate) enum Stage {
 }
 
 impl Shared {
-    pub(crate) fn new(id: StorageId, info: Arc<Info>, path: PathBuf) -> Self {
-        let geometry = info.geometry();
+    pub(crate) fn new(id: StorageId, known: Known) -> Self {
+        let geometry = known.info.geometry();
         let stats = TorrentStats::opening(geometry.total(), geometry.piece_count());
+        let shared = Self::unknown(id, known.info.info_hash(), None);
+        shared.know(known);
+        shared.stats.send_replace(stats);
+        shared
+    }
+
+    /// Of which only the info-hash is known.
+    pub(crate) fn unknown(id: StorageId, info_hash: InfoHash, label: Option<String>) -> Self {
         Self {
             id,
-            info,
-            path,
+            info_hash,
+            label,
+            known: OnceLock::new(),
             hub: Hub::default(),
-            stats: watch::Sender::new(stats),
+            stats: watch::Sender::new(TorrentStats::opening(0, 0)),
             stage: Mutex::new(Stage::Opening { stop: false }),
         }
+    }
+
+    /// The metadata is there.
+    pub(crate) fn know(&self, known: Known) {
+        let before = self.known.set(known);
+        debug_assert!(before.is_ok(), "metadata never changes");
+    }
+
+    pub(crate) fn known(&self) -> Option<&Known> {
+        self.known.get()
     }
 
     /// The end of it: the last figures and the last event.
@@ -88,34 +138,49 @@ impl Torrent {
 
     #[must_use]
     pub fn info_hash(&self) -> InfoHash {
-        self.shared.info.info_hash()
+        self.shared.info_hash
     }
 
+    /// `None` while it has yet to come from peers.
     #[must_use]
-    pub fn info(&self) -> &Arc<Info> {
-        &self.shared.info
+    pub fn info(&self) -> Option<&Arc<Info>> {
+        Some(&self.shared.known()?.info)
     }
 
-    /// What it is called on disk: the last part of [`Self::path`].
+    /// The bytes of the .torrent, likewise. One that came from peers has the trackers and web seeds of its
+    /// link.
+    #[must_use]
+    pub fn torrent_bytes(&self) -> Option<Arc<[u8]>> {
+        Some(Arc::clone(&self.shared.known()?.torrent))
+    }
+
+    /// What it is called on disk: the last part of [`Self::path`]. Until that is known, what its link calls
+    /// it, which anyone may have made up, or its info-hash.
     #[must_use]
     pub fn name(&self) -> String {
-        let name = self.shared.path.file_name();
-        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+        match (self.path(), &self.shared.label) {
+            (Some(path), _) => {
+                let name = path.file_name();
+                name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            }
+            (None, Some(label)) => label.clone(),
+            (None, None) => self.shared.info_hash.to_string(),
+        }
     }
 
-    /// The top-level file or folder.
+    /// The top-level file or folder; `None` while its name is not known.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.shared.path
+    pub fn path(&self) -> Option<&Path> {
+        Some(&self.shared.known()?.path)
     }
 
-    /// Where a file is; `None` for padding, which is nowhere.
+    /// Where a file is; `None` for padding, which is nowhere, and while nothing is known.
     #[must_use]
     pub fn file_path(&self, file: FileIndex) -> Option<PathBuf> {
-        let below = self.shared.info.layout().below_root(file)?;
-        Some(match below {
-            "" => self.shared.path.clone(),
-            below => self.shared.path.join(below),
+        let known = self.shared.known()?;
+        Some(match known.info.layout().below_root(file)? {
+            "" => known.path.clone(),
+            below => known.path.join(below),
         })
     }
 
@@ -131,6 +196,25 @@ impl Torrent {
         self.shared.hub.listen()
     }
 
+    /// Waits until the metadata is known.
+    ///
+    /// # Errors
+    /// [`SessionError::Refused`] where it cannot be used; [`SessionError::Stopped`].
+    pub async fn metadata(&self) -> Result<&Arc<Info>, SessionError> {
+        let mut events = self.events();
+        loop {
+            if let Some(info) = self.info() {
+                return Ok(info);
+            }
+            match events.next().await {
+                Some(Event::Refused(why)) => return Err(why.into()),
+                Some(Event::Stopped) => return Err(SessionError::Stopped),
+                None => return Err(self.session.gone()),
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Waits until the storage is open and the torrent in its swarm.
     ///
     /// # Errors
@@ -141,8 +225,10 @@ impl Torrent {
             match event {
                 Event::Added => return Ok(()),
                 Event::Failed(error) => return Err(error.into()),
+                Event::Refused(why) => return Err(why.into()),
                 Event::Stopped => return Err(SessionError::Stopped),
-                Event::Checking { .. }
+                Event::Metadata
+                | Event::Checking { .. }
                 | Event::FileDone { .. }
                 | Event::Complete
                 | Event::Synced
@@ -164,8 +250,10 @@ impl Torrent {
             match event {
                 Event::Synced => return Ok(()),
                 Event::Failed(error) => return Err(error.into()),
+                Event::Refused(why) => return Err(why.into()),
                 Event::Stopped => return Err(SessionError::Stopped),
-                Event::Checking { .. }
+                Event::Metadata
+                | Event::Checking { .. }
                 | Event::Added
                 | Event::FileDone { .. }
                 | Event::Complete
@@ -230,8 +318,9 @@ impl Torrent {
         &self,
         ask: impl FnOnce(&mut Node<BlockBuf>, TorrentKey, Instant) -> R + Send + 'static,
     ) -> Option<R> {
-        let Stage::Joined(key) = *lock(&self.shared.stage) else {
-            return None;
+        let key = match *lock(&self.shared.stage) {
+            Stage::Seeking(key) | Stage::Found { key, .. } | Stage::Joined(key) => key,
+            Stage::Opening { .. } | Stage::Over => return None,
         };
         let asked = self
             .session

@@ -29,7 +29,9 @@ pub(crate) struct Lock {
 }
 
 const PRIVATE: Mode = Mode::from_bits_retain(0o600);
-const TORRENT_NAME: &str = "torrent";
+pub(crate) const TORRENT_NAME: &str = "torrent";
+/// Where the states of all torrents are, inside the state directory.
+pub(crate) const TORRENTS: &str = "torrents";
 
 /// Where the state of a torrent is. `folder` is the download folder, with its links resolved as far as it
 /// exists; `name` another top-level name than the torrent's own, which makes it another download.
@@ -44,7 +46,7 @@ pub(crate) fn state_path(
     key.extend_from_slice(name.unwrap_or_default().as_bytes());
     let which = digest(&key).0.to_be_bytes();
     let name = format!("{info_hash}-{}", hex(&which));
-    state.join("torrents").join(name)
+    state.join(TORRENTS).join(name)
 }
 
 /// Makes that directory if needed, and locks it.

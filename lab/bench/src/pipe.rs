@@ -65,6 +65,7 @@ impl Side {
             have,
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),
+            metadata: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,

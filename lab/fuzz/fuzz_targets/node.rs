@@ -87,6 +87,7 @@ fuzz_target!(|bytes: &[u8]| {
         have,
         partial: Vec::new(),
         wanted: Bitfield::full(pieces),
+        metadata: None,
         high: Vec::new(),
         files: vec![FilePieces { file: 0, pieces: 0..pieces }],
     };

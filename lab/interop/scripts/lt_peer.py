@@ -10,7 +10,7 @@ import libtorrent as lt
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("torrent")
+    parser.add_argument("torrent", help="a torrent file or a magnet link")
     parser.add_argument("dir")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upload-limit", type=int, default=0, help="bytes per second, 0 for none")
@@ -68,9 +68,11 @@ def session(args):
 def main():
     args = arguments()
     ses = session(args)
-    info = lt.torrent_info(args.torrent)
-    params = lt.add_torrent_params()
-    params.ti = info
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.dir
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     if args.trust:

@@ -14,6 +14,7 @@
 pub mod client;
 pub mod encryption;
 pub mod helper;
+pub mod magnet;
 pub mod matrix;
 pub mod metafile;
 pub mod payload;

@@ -45,6 +45,8 @@ pub struct NodePlan {
     pub down_rate: Option<u64>,
     /// Its own rate limits.
     pub up_rate: Option<u64>,
+    /// It knows the info-hash and nothing else, and has no piece.
+    pub magnet: bool,
     /// When it starts.
     pub start: Instant,
 }
@@ -65,6 +67,7 @@ impl NodePlan {
             tune: |_| {},
             down_rate: None,
             up_rate: None,
+            magnet: false,
             start: Instant::ZERO,
         }
     }
@@ -96,6 +99,8 @@ pub struct NodeHost<F: Fidelity> {
 /// What a node told people so far.
 #[derive(Clone, Debug, Default)]
 pub struct NodeNews {
+    /// When the metadata was there.
+    pub metadata: Option<Instant>,
     /// When everything wanted was there.
     pub complete: Option<Instant>,
     /// … and durable.

@@ -23,6 +23,7 @@ mod fidelity;
 mod host;
 mod link;
 mod manners;
+mod metadata;
 mod puppet;
 pub mod scenario;
 mod tap;
@@ -40,7 +41,7 @@ pub use fidelity::{
 };
 pub use host::{HostId, NodeHost, NodeNews, NodePlan, addr_of};
 pub use link::LinkProfile;
-pub use manners::{Claims, Hello, Manners, Serves, Unchokes, Villain};
+pub use manners::{Claims, Hello, Manners, MetadataManners, Serves, Unchokes, Villain};
 pub use puppet::Note;
 pub use torrent::Torrent;
 pub use trace::Trace;

@@ -75,6 +75,27 @@ pub enum Serves {
     },
 }
 
+/// What a puppet does about the metadata (BEP 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataManners {
+    /// It has it, says how long it is, and gives it.
+    Right,
+    /// It gives something else of the same length.
+    Wrong,
+    /// This one block is wrong.
+    WrongAt(u32),
+    /// It says that it has so much, and gives that.
+    Sized(u32),
+    /// Each block is of something longer than it said.
+    Larger,
+    /// It never answers.
+    Silent,
+    /// It rejects every request.
+    Rejects,
+    /// It asks, and has nothing.
+    Lacks,
+}
+
 /// How a puppet behaves. The default is a polite peer of BEP 3 and 6 that serves what it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manners {
@@ -96,6 +117,8 @@ pub struct Manners {
     pub unchokes: Unchokes,
     /// What it answers.
     pub serves: Serves,
+    /// Speaks BEP 9, and how.
+    pub metadata: Option<MetadataManners>,
     /// Sends blocks although they were cancelled.
     pub ignores_cancels: bool,
     /// Downloads.
@@ -128,6 +151,7 @@ impl Default for Manners {
             allows_fast: Vec::new(),
             unchokes: Unchokes::AtOnce,
             serves: Serves::Right,
+            metadata: Some(MetadataManners::Right),
             ignores_cancels: false,
             leeches: false,
             reads: true,
@@ -174,10 +198,14 @@ pub enum Villain {
     NeverUnchokes,
     /// Comes and goes.
     Restless,
+    /// Gives wrong metadata, and pieces that are right.
+    MetadataLiar,
+    /// Has metadata of a length of its own making, and never gives it.
+    MetadataHoarder,
 }
 
 impl Villain {
-    /// All of them.
+    /// All of them that mean harm to everybody.
     pub const ALL: [Self; 15] = [
         Self::FreeRider,
         Self::Liar,
@@ -195,6 +223,9 @@ impl Villain {
         Self::NeverUnchokes,
         Self::Restless,
     ];
+
+    /// Those that mean harm to whoever has only the info-hash.
+    pub const ABOUT_METADATA: [Self; 2] = [Self::MetadataLiar, Self::MetadataHoarder];
 
     /// Whether it has every piece, or pretends to.
     #[must_use]
@@ -278,6 +309,14 @@ impl Villain {
             },
             Self::Restless => Manners {
                 leaves_after: Some(Duration::from_secs(5)),
+                ..evil
+            },
+            Self::MetadataLiar => Manners {
+                metadata: Some(MetadataManners::Wrong),
+                ..evil
+            },
+            Self::MetadataHoarder => Manners {
+                metadata: Some(MetadataManners::Silent),
                 ..evil
             },
         }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use torr_base::{Bitfield, InfoHash, Instant, PeerId, PieceIndex, RawBlock, Rng};
-use torr_wire::{ExtendedHandshake, Handshake, Message, Reserved, piece_header};
+use torr_wire::{
+    ExtendedHandshake, Extension, ExtensionIds, Handshake, Message, Reserved, piece_header,
+};
 
 use crate::conn::EndId;
 use crate::ear::{Ear, Heard};
@@ -55,6 +57,8 @@ pub(crate) struct Line {
     greeted: bool,
     fast: bool,
     extended: bool,
+    /// What it calls its extensions.
+    pub(crate) extensions: ExtensionIds,
     /// We choke it.
     choking: bool,
     flapped: Instant,
@@ -134,6 +138,7 @@ impl Puppet {
             greeted: false,
             fast: false,
             extended: false,
+            extensions: ExtensionIds::default(),
             choking: true,
             flapped: stage.now,
             choked_by_it: true,
@@ -190,6 +195,7 @@ impl Puppet {
 
     /// What follows the handshakes.
     fn greet(&mut self, stage: &mut Stage<'_>, end: EndId) {
+        let metadata_size = self.metadata_size(stage.torrent);
         let Some(line) = self.lines.get_mut(&end) else {
             return;
         };
@@ -199,9 +205,13 @@ impl Puppet {
         line.greeted = true;
         let mut bytes = Vec::new();
         if line.extended {
+            let speaks = self.manners.metadata.is_some();
+            let extensions: &[_] = if speaks { &[Extension::Metadata] } else { &[] };
             let hello = ExtendedHandshake {
+                extensions: ExtensionIds::own(extensions),
                 port: Some(6881),
                 reqq: self.manners.reqq,
+                metadata_size,
                 ..ExtendedHandshake::default()
             };
             let payload = hello.encode();
@@ -333,6 +343,16 @@ impl Puppet {
             }
             Message::Reject(raw) => {
                 line.outstanding.remove(&raw);
+            }
+            Message::Extended { id: 0, payload } => {
+                if let Ok(hello) = ExtendedHandshake::parse(payload) {
+                    line.extensions.apply(&hello.extensions);
+                }
+            }
+            Message::Extended { id, payload }
+                if Extension::from_own_id(id) == Some(Extension::Metadata) =>
+            {
+                self.metadata_message(stage, end, payload);
             }
             Message::Cancel(_)
             | Message::Have(_)

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! # what comes after a sign like this is for people
-//! pieces 4 x 32KiB            the torrent; `total 100000` where the last piece is shorter
-//! node: have none             also: sequential; wants 0-1; files 0-1 2-3; up 50000; down 50000; blocks 64
+//! pieces 4 x 32KiB            the torrent; `total 100000` where the last piece is shorter; `metadata 99`
+//!                             for metadata of that many bytes
+//! node: have none             also: magnet; sequential; wants 0-1; files 0-1 2-3; up 50000; down 50000; blocks 64
 //! peer a: has 0-3; unchokes at once
 //! peer b: dials at 1s; no fast; has 0
 //! at 2s b: have 3; unchoke                 what b says, or does: `close`, `piece 0+0`
@@ -11,7 +12,7 @@
 //!                                          expected before; `no request`: and not this
 //! expect done by 5s                        also: `not done at`, `closed a: <why>`, `open a`,
 //!                                          `banned a`, `banned none`, `pieces 0 1 2 3`, `wasted <= 0`,
-//!                                          `files 0`, `opened a 2`
+//!                                          `files 0`, `opened a 2`, `metadata`, `no metadata`
 //! ```
 //!
 //! Words for messages are those of `words.rs`; `request` alone is any request. Peers listen and are known to
@@ -33,6 +34,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     geometry: Geometry,
+    metadata_len: Option<usize>,
     node: NodePlan,
     files: Vec<std::ops::Range<u32>>,
     peers: Vec<Peer>,
@@ -75,13 +77,21 @@ enum What {
 enum Expect {
     Done,
     NotDone,
-    Closed { peer: usize, why: String },
+    Closed {
+        peer: usize,
+        why: String,
+    },
     Open(usize),
     Banned(Option<usize>),
     Pieces(Vec<u32>),
     Files(Vec<u32>),
     WastedAtMost(u64),
-    Opened { peer: usize, times: usize },
+    Opened {
+        peer: usize,
+        times: usize,
+    },
+    /// Whether it has the metadata that it looked for.
+    Metadata(bool),
 }
 
 /// Runs a scenario at both fidelities.
@@ -113,6 +123,9 @@ impl<'a, F: Fidelity> Run<'a, F> {
         let piece_len = u64::from(geometry.piece_len_max());
         let mut torrent = Torrent::new(1, geometry.total(), piece_len, F::BYTES);
         torrent.files.clone_from(&scenario.files);
+        if let Some(len) = scenario.metadata_len {
+            torrent = torrent.with_metadata(1, len);
+        }
         let mut trace = Trace::new(watch.then_some(NODE));
         trace.set_live();
         let mut world: World<F> = World::new(1, torrent, Weather::default(), trace);
@@ -253,7 +266,11 @@ impl<'a, F: Fidelity> Run<'a, F> {
                     .then_some(())
                     .ok_or_else(|| format!("opened {opened} times"))
             }
-            Expect::Done | Expect::NotDone | Expect::Banned(None) => Ok(()),
+            Expect::Metadata(expected) if news.metadata.is_some() != *expected => {
+                let stats = node.stats().and_then(|stats| stats.swarm.metadata);
+                Err(format!("{:?}, {stats:?}", news.metadata))
+            }
+            Expect::Done | Expect::NotDone | Expect::Banned(None) | Expect::Metadata(_) => Ok(()),
         }
     }
 }

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use sha1::{Digest as _, Sha1};
 use torr_base::{Bitfield, Geometry, InfoHash, PieceIndex, RawBlock, Rng};
-use torr_swarm::{FilePieces, SwarmInit};
+use torr_swarm::{FilePieces, InfoBytes, SwarmInit};
+
+/// Bytes of metadata, unless a scenario wants another length: three blocks, the last of them short.
+const METADATA_LEN: usize = 40_000;
 
 /// A torrent whose bytes follow from a seed and are never stored.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub struct Torrent {
     pub info_hash: InfoHash,
     /// The pieces of each file.
     pub files: Vec<Range<u32>>,
+    /// Stands for the info dictionary: bytes that hash to the info-hash, and mean nothing.
+    pub metadata: InfoBytes,
     content: u64,
     /// Only where blocks have bytes.
     hashes: Vec<[u8; 20]>,
@@ -29,11 +34,11 @@ impl Torrent {
     pub fn new(seed: u64, total: u64, piece_len: u64, hashed: bool) -> Self {
         let geometry = Geometry::new(total, piece_len).expect("a scenario's geometry is possible");
         let mut rng = Rng::new(seed).fork("torrent", 0);
-        let mut hash = [0; 20];
-        rng.fill(&mut hash);
+        let metadata = metadata(seed, METADATA_LEN);
         let mut torrent = Self {
             geometry,
-            info_hash: InfoHash(hash),
+            info_hash: info_hash(&metadata),
+            metadata,
             files: std::iter::once(0..geometry.piece_count()).collect(),
             content: rng.next_u64(),
             hashes: Vec::new(),
@@ -45,6 +50,14 @@ impl Torrent {
                 .collect();
         }
         torrent
+    }
+
+    /// With metadata of another length, and so another info-hash.
+    #[must_use]
+    pub fn with_metadata(mut self, seed: u64, len: usize) -> Self {
+        self.metadata = metadata(seed, len);
+        self.info_hash = info_hash(&self.metadata);
+        self
     }
 
     fn hash_piece(&self, piece: PieceIndex) -> [u8; 20] {
@@ -83,6 +96,7 @@ impl Torrent {
             partial: Vec::new(),
             wanted: Bitfield::full(self.geometry.piece_count()),
             high: Vec::new(),
+            metadata: Some(self.metadata.clone()),
             files: (0..)
                 .zip(&self.files)
                 .map(|(file, pieces)| FilePieces {
@@ -104,6 +118,16 @@ impl Torrent {
     pub const fn total(&self) -> u64 {
         self.geometry.total()
     }
+}
+
+fn metadata(seed: u64, len: usize) -> InfoBytes {
+    let mut bytes = vec![0; len];
+    Rng::new(seed).fork("metadata", 0).fill(&mut bytes);
+    InfoBytes(bytes.into())
+}
+
+fn info_hash(metadata: &InfoBytes) -> InfoHash {
+    InfoHash(Sha1::digest(&metadata.0).into())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Messages in the words of the scenario language, both ways: `request 3+16384`, `have 2`, `choke`.
 
 use torr_base::{Geometry, PieceIndex, RawBlock};
-use torr_wire::Message;
+use torr_wire::{Extension, Message, MetadataMessage};
 
 /// A message as text.
 #[must_use]
@@ -23,8 +23,20 @@ pub(crate) fn say(message: &Message<'_>) -> String {
         Message::Reject(raw) => block("reject", *raw),
         Message::AllowedFast(piece) => format!("allowed-fast {piece}"),
         Message::Extended { id: 0, .. } => "extended-handshake".to_owned(),
-        Message::Extended { id, .. } => format!("extended {id}"),
+        Message::Extended { id, payload } => match Extension::from_own_id(*id) {
+            Some(Extension::Metadata) => metadata(payload),
+            Some(_) | None => format!("extended {id}"),
+        },
         Message::Unknown { id } => format!("unknown {id}"),
+    }
+}
+
+fn metadata(payload: &[u8]) -> String {
+    match MetadataMessage::parse(payload) {
+        Ok(MetadataMessage::Request { block }) => format!("metadata-request {block}"),
+        Ok(MetadataMessage::Data { block, .. }) => format!("metadata-data {block}"),
+        Ok(MetadataMessage::Reject { block }) => format!("metadata-reject {block}"),
+        Ok(MetadataMessage::Unknown) | Err(_) => "metadata-nonsense".to_owned(),
     }
 }
 
@@ -77,6 +89,12 @@ pub(crate) fn parse(text: &str, geometry: Geometry, f: impl FnOnce(Message<'_>))
         ("request", _, Some(raw)) => Message::Request(raw),
         ("cancel", _, Some(raw)) => Message::Cancel(raw),
         ("reject", _, Some(raw)) => Message::Reject(raw),
+        ("metadata-request", Some(block), _) => {
+            let payload = &MetadataMessage::Request { block }.encode();
+            let id = Extension::Metadata.own_id();
+            f(Message::Extended { id, payload });
+            return true;
+        }
         ("bitfield", ..) => {
             let pieces = arg
                 .unwrap_or_default()

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use torr_base::{Bitfield, Instant, PeerId, Rng, Slab};
-use torr_node::{Node, NodeConfig, TorrentInit, TorrentStats};
+use torr_node::{MagnetInit, Node, NodeConfig, TorrentInit, TorrentStats};
 use torr_store::{DiskDone, StorageId};
 
 use crate::agenda::Agenda;
@@ -93,6 +93,8 @@ pub(crate) enum Event<B> {
     Reset(EndId),
     Timer(HostId),
     Start(HostId),
+    /// The storage of a torrent whose metadata came from peers is open.
+    Begin(HostId),
     Disk {
         host: HostId,
         done: DiskDone<B>,
@@ -258,6 +260,18 @@ impl<F: Fidelity> World<F> {
         let Some(home) = self.hosts.get_mut(host).and_then(Host::node_mut) else {
             return;
         };
+        if home.plan.magnet {
+            let init = MagnetInit {
+                storage: StorageId(host as u64),
+                info_hash: torrent.info_hash,
+                trackers: home.plan.trackers.clone(),
+                peers: home.plan.peers.clone(),
+                sequential: home.plan.sequential,
+            };
+            home.torrent = home.node.add_magnet(now, init).ok();
+            self.work.push_back(Work::Drain(host));
+            return;
+        }
         let mut swarm = torrent.init(home.plan.have.clone());
         if let Some(wanted) = &home.plan.wanted {
             swarm.wanted = wanted.clone();
@@ -270,6 +284,22 @@ impl<F: Fidelity> World<F> {
             sequential: home.plan.sequential,
         };
         home.torrent = home.node.add_torrent(now, init).ok();
+        self.work.push_back(Work::Drain(host));
+    }
+
+    fn begin(&mut self, host: HostId) {
+        let now = self.now();
+        let torrent = Rc::clone(&self.torrent);
+        let Some(home) = self.hosts.get_mut(host).and_then(Host::node_mut) else {
+            return;
+        };
+        let mut swarm = torrent.init(home.plan.have.clone());
+        if let Some(wanted) = &home.plan.wanted {
+            swarm.wanted = wanted.clone();
+        }
+        if let Some(key) = home.torrent {
+            home.node.begin(now, key, swarm);
+        }
         self.work.push_back(Work::Drain(host));
     }
 
@@ -363,6 +393,7 @@ impl<F: Fidelity> World<F> {
             Event::Reset(end) => self.reset(end),
             Event::Timer(host) => self.timer(host),
             Event::Start(host) => self.start(host),
+            Event::Begin(host) => self.begin(host),
             Event::Disk { host, done } => self.disk_done(host, done),
             Event::Tracker { host, answer } => self.tracker_answer(host, answer),
             Event::ToTracker {

@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) piece_len: u64,
     /// The first so many have everything; 0 where the pieces are scattered over all.
     pub(crate) seeds: usize,
+    /// Bytes of metadata, where some come without it.
+    pub(crate) metadata_len: Option<usize>,
     pub(crate) nodes: Vec<Member>,
     pub(crate) villains: Vec<(Villain, LinkProfile)>,
     pub(crate) trackers: Vec<(Mood, bool)>,
@@ -49,6 +51,8 @@ pub(crate) struct Member {
     pub(crate) blocks: usize,
     pub(crate) rates: (Option<u64>, Option<u64>),
     pub(crate) sequential: bool,
+    /// It knows the info-hash only.
+    pub(crate) magnet: bool,
     pub(crate) start: Instant,
     pub(crate) fate: Fate,
 }
@@ -109,6 +113,7 @@ impl Plan {
                 blocks: 2_560,
                 rates: (None, None),
                 sequential: false,
+                magnet: false,
                 start: Instant::ZERO,
                 fate: Fate::Stays,
             })
@@ -129,13 +134,22 @@ impl Plan {
             let villain = only.unwrap_or_else(|| pick_villain(&mut cast));
             (villain, draw_link(&mut cast))
         });
+        let mut villains: Vec<_> = villains.collect();
+        let mut magnets = rng.fork("magnets", 0);
+        let metadata_len = if options.peers.is_none() && seeds > 0 && magnets.one_in(3) {
+            draw_magnets(&mut magnets, &mut nodes[seeds..], &mut villains);
+            Some(spread(&mut magnets, 1, 400_000) as usize)
+        } else {
+            None
+        };
         Self {
             seed,
             bytes,
             total,
             piece_len,
             seeds,
-            villains: villains.collect(),
+            metadata_len,
+            villains,
             nodes,
             trackers: draw_trackers(&mut rng.fork("trackers", 0), options.fair),
             weather: draw_weather(&mut rng.fork("weather", 0), options.fair, count),
@@ -145,7 +159,10 @@ impl Plan {
 
     /// The world that the plan describes; its nodes are the first hosts.
     pub(crate) fn build<F: Fidelity>(&self, options: &Options) -> World<F> {
-        let torrent = Torrent::new(self.seed, self.total, self.piece_len, F::BYTES);
+        let mut torrent = Torrent::new(self.seed, self.total, self.piece_len, F::BYTES);
+        if let Some(len) = self.metadata_len {
+            torrent = torrent.with_metadata(self.seed, len);
+        }
         let pieces = torrent.geometry.piece_count();
         let mut trace = Trace::new(options.trace);
         trace.set_live();
@@ -167,6 +184,7 @@ impl Plan {
             plan.blocks = member.blocks;
             plan.trackers = urls.clone();
             plan.sequential = member.sequential;
+            plan.magnet = member.magnet;
             plan.start = member.start;
             (plan.down_rate, plan.up_rate) = member.rates;
             if self.trackers.is_empty() {
@@ -302,6 +320,19 @@ fn draw_link(rng: &mut Rng) -> LinkProfile {
 
 fn pick_villain(rng: &mut Rng) -> Villain {
     Villain::ALL[rng.index(Villain::ALL.len())]
+}
+
+/// Leechers that come with a magnet link, and some who lie to them.
+fn draw_magnets(rng: &mut Rng, leechers: &mut [Member], villains: &mut [(Villain, LinkProfile)]) {
+    for member in leechers {
+        member.magnet = rng.one_in(2);
+    }
+    for (villain, _) in villains {
+        if rng.one_in(3) {
+            let liars = Villain::ABOUT_METADATA;
+            *villain = liars[rng.index(liars.len())];
+        }
+    }
 }
 
 /// Faults of single nodes, each kind on in half of the runs.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
@@ -52,7 +53,7 @@ impl fmt::Debug for InfoHashV2 {
 /// share it as `Arc<Info>`.
 #[derive(Clone)]
 pub struct Info {
-    raw: Vec<u8>,
+    raw: Arc<[u8]>,
     hash: InfoHash,
     hash_v2: Option<InfoHashV2>,
     name: String,
@@ -154,7 +155,7 @@ impl Info {
             changes,
             pieces,
             warnings: warnings.into_vec(),
-            raw: raw.to_vec(),
+            raw: raw.into(),
         })
     }
 
@@ -162,6 +163,12 @@ impl Info {
     #[must_use]
     pub fn raw(&self) -> &[u8] {
         &self.raw
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_raw(&self) -> Arc<[u8]> {
+        Arc::clone(&self.raw)
     }
 
     /// What the torrent is known by (BEP 3).

@@ -32,11 +32,11 @@ pub use conn::Rest;
 pub use encryption::Encryption;
 pub use node::{AddError, Node};
 pub use torr_swarm::{
-    CloseReason, ConnKey, FilePieces, Misbehaved, Notice, PeerKey, PeerStats, Phase, SwarmInit,
-    SwarmStats,
+    CloseReason, ConnKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice, PeerKey,
+    PeerStats, Phase, SwarmInit, SwarmStats,
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
-    Action, Frame, News, NodeConfig, Outgoing, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
-    TrackerLine, TrackerRequest,
+    Action, Frame, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey, TorrentMark,
+    TorrentStats, TrackerLine, TrackerRequest,
 };

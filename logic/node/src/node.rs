@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use torr_base::{BLOCK_LEN, InfoHash, Instant, Rng, Slab, TokenBucket};
 use torr_store::{BufSource, DiskDone, DiskJob, StorageId};
-use torr_swarm::{CloseReason, ConnKey, ConnMark, Notice, Outbox, Swarm, SwarmConfig};
+use torr_swarm::{CloseReason, ConnKey, ConnMark, Notice, Outbox, Swarm, SwarmConfig, SwarmInit};
 use torr_tracker::{Announcer, AnnouncerConfig};
-use torr_wire::{SecretSource, TorrentToken, torrent_token};
+use torr_wire::{Limits, SecretSource, TorrentToken, torrent_token};
 
 use crate::conn::{Conn, Stage, Tx};
 use crate::types::{
-    Action, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats, TrackerLine,
+    Action, MagnetInit, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
+    TrackerLine,
 };
 
 /// One torrent of the node.
@@ -35,7 +36,7 @@ pub(crate) struct Torrent<B> {
 /// It performs no I/O. A driver owns sockets, disks and clocks, feeds `handle_*`, and carries out the
 /// [`Action`]s in order after every input. All `now`s come from one clock that never goes back.
 ///
-/// - Commands: `add_torrent`, `stop_torrent`, `remove_torrent`, `add_peers`, `set_wanted`, `set_rates`,
+/// - Commands: `add_torrent`, `add_magnet`, `begin`, `stop_torrent`, `remove_torrent`, `add_peers`, `set_wanted`, `set_rates`,
 ///   `reannounce`.
 /// - Inputs: `handle_accept`, `handle_connected`, `handle_closed`, `handle_read`, `handle_written`,
 ///   `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_timeout`.
@@ -121,7 +122,56 @@ impl<B> Node<B> {
     /// # Errors
     /// Where the torrent is there already.
     pub fn add_torrent(&mut self, now: Instant, init: TorrentInit) -> Result<TorrentKey, AddError> {
-        let info_hash = init.swarm.info_hash;
+        let (rng, config) = self.fresh(init.swarm.info_hash, init.sequential)?;
+        let private = init.swarm.private;
+        let swarm = Swarm::new(config, init.swarm, &rng, now);
+        let key = self.enter(swarm, init.storage, &init.trackers, &rng);
+        if private {
+            self.keep_to_trackers(key);
+        }
+        self.set_out(now, key, &init.peers);
+        Ok(key)
+    }
+
+    /// Looks for the metadata of a torrent. Once it is there the swarm says [`Notice::Metadata`], and waits
+    /// for [`Self::begin`].
+    ///
+    /// # Errors
+    /// Where the torrent is there already.
+    pub fn add_magnet(&mut self, now: Instant, init: MagnetInit) -> Result<TorrentKey, AddError> {
+        let (rng, config) = self.fresh(init.info_hash, init.sequential)?;
+        let swarm = Swarm::seek(config, init.info_hash, &rng, now);
+        let key = self.enter(swarm, init.storage, &init.trackers, &rng);
+        self.set_out(now, key, &init.peers);
+        Ok(key)
+    }
+
+    /// The metadata of a torrent was understood, and its storage is open: it becomes one like any other.
+    pub fn begin(&mut self, now: Instant, key: TorrentKey, init: SwarmInit) {
+        if init.private {
+            self.keep_to_trackers(key);
+        }
+        let limits = Limits::new(Some(init.geometry.piece_count()));
+        for conn in self.conns.values_mut() {
+            if let Stage::Live {
+                torrent, reader, ..
+            } = &mut conn.stage
+                && *torrent == key
+            {
+                reader.set_limits(limits);
+            }
+        }
+        self.with_swarm(now, key, |swarm, bufs, out| {
+            swarm.begin(now, init, bufs, out);
+        });
+    }
+
+    /// What a new torrent's swarm is made of.
+    fn fresh(
+        &mut self,
+        info_hash: InfoHash,
+        sequential: bool,
+    ) -> Result<(Rng, SwarmConfig), AddError> {
         if let Some(key) = self.by_hash.get(&info_hash) {
             return Err(AddError::Exists(*key));
         }
@@ -133,11 +183,22 @@ impl<B> Node<B> {
             listen_port: self.config.listen_port,
             client: self.config.client.clone(),
             upload: self.config.upload,
-            sequential: init.sequential,
+            sequential,
             peers_max: self.config.conns_per_torrent_max,
             dial_until: self.config.dial_until,
             assembly_blocks: usize::try_from(blocks).unwrap_or(usize::MAX),
         };
+        Ok((rng, config))
+    }
+
+    fn enter(
+        &mut self,
+        swarm: Swarm<B>,
+        storage: StorageId,
+        trackers: &[Vec<String>],
+        rng: &Rng,
+    ) -> TorrentKey {
+        let info_hash = swarm.info_hash();
         let announcer = AnnouncerConfig {
             info_hash,
             peer_id: self.config.peer_id,
@@ -145,14 +206,10 @@ impl<B> Node<B> {
             ipv4: None,
             ipv6: None,
         };
-        let mut announcer = Announcer::new(announcer, &init.trackers, rng.fork("announcer", 0));
-        if init.swarm.private {
-            announcer.use_one_at_a_time();
-        }
-        let swarm = Swarm::new(config, init.swarm, &rng, now);
+        let announcer = Announcer::new(announcer, trackers, rng.fork("announcer", 0));
         let key = self.torrents.insert(Torrent {
             info_hash,
-            storage: init.storage,
+            storage,
             swarm,
             announcer,
             stopping: false,
@@ -160,15 +217,25 @@ impl<B> Node<B> {
             stopped: false,
         });
         self.by_hash.insert(info_hash, key);
-        self.by_storage.insert(init.storage, key);
+        self.by_storage.insert(storage, key);
         self.by_token.insert(torrent_token(&info_hash), info_hash);
-        self.add_peers(now, key, &init.peers);
+        key
+    }
+
+    /// BEP 27.
+    fn keep_to_trackers(&mut self, key: TorrentKey) {
+        if let Some(torrent) = self.torrents.get_mut(key) {
+            torrent.announcer.use_one_at_a_time();
+        }
+    }
+
+    fn set_out(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
+        self.add_peers(now, key, peers);
         self.with_swarm(now, key, |swarm, _, out| swarm.start(out));
         if let Some(torrent) = self.torrents.get_mut(key) {
             torrent.announcer.start(now);
         }
         self.announce(now, key);
-        Ok(key)
     }
 
     /// Leaves the swarm: flushes, says farewell to trackers and peers, lets go of the storage. Ends
@@ -339,6 +406,7 @@ impl<B> Node<B> {
             Notice::PieceDone { .. }
             | Notice::FileDone { .. }
             | Notice::Synced
+            | Notice::Metadata(_)
             | Notice::Lost { .. }
             | Notice::Failed(_)
             | Notice::Banned { .. } => {}

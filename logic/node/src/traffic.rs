@@ -315,7 +315,7 @@ impl<B> Node<B> {
             extended: common.extended(),
         };
         let peer = home.swarm.add_peer(now, new, &mut self.outbox);
-        let pieces = home.swarm.have().len();
+        let pieces = home.swarm.pieces_max();
         let reader = WireReader::new(Limits::new(Some(pieces)));
         entry.stage = Stage::Live {
             torrent,

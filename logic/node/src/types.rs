@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use torr_base::{Key, PeerId, RawBlock};
+use torr_base::{InfoHash, Key, PeerId, RawBlock};
 use torr_store::{DiskJob, Payload, StorageId};
 use torr_swarm::{CloseReason, ConnKey, Notice, SwarmInit, SwarmStats};
 use torr_tracker::{RequestId, TrackerEvent};
@@ -73,6 +73,19 @@ impl NodeConfig {
 pub struct TorrentInit {
     pub storage: StorageId,
     pub swarm: SwarmInit,
+    /// Announce URLs in tiers (BEP 12).
+    pub trackers: Vec<Vec<String>>,
+    /// Addresses that the user names.
+    pub peers: Vec<SocketAddr>,
+    pub sequential: bool,
+}
+
+/// A torrent of which only the info-hash is known: its metadata comes from peers (BEP 9).
+#[derive(Clone, Debug)]
+pub struct MagnetInit {
+    /// The storage that will be opened once the metadata is there.
+    pub storage: StorageId,
+    pub info_hash: InfoHash,
     /// Announce URLs in tiers (BEP 12).
     pub trackers: Vec<Vec<String>>,
     /// Addresses that the user names.

@@ -7,6 +7,8 @@ use torr_base::{Key, PieceIndex};
 use torr_store::{DiskTask, JobId, StorageError};
 use torr_wire::MseError;
 
+use crate::metadata::InfoBytes;
+
 /// Marks the keys of connections.
 #[derive(Debug)]
 pub struct ConnMark;
@@ -59,6 +61,9 @@ pub enum Notice {
     Complete,
     /// … and durable: whoever came only for the files may leave.
     Synced,
+    /// All of a torrent's metadata came from peers, and hashes right. What it says is not known yet: whoever
+    /// understands it opens the storage and lets the swarm begin.
+    Metadata(InfoBytes),
     /// Somebody changed the files: so many pieces are not right any more, and are fetched again if wanted.
     Lost { pieces: u32 },
     /// The disk said no: the torrent has stopped, and what was verified is safe.
@@ -117,8 +122,12 @@ pub enum Misbehaved {
     FastNotAgreed,
     /// BEP 10: an extension handshake that is no bencoded dictionary.
     ExtendedHandshake,
+    /// BEP 9: a message that cannot be read, or that contradicts what it said before.
+    Metadata,
     /// Sent a block that made a piece fail its hash.
     BadBlock,
+    /// Sent wrong metadata.
+    BadMetadata,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +222,9 @@ impl fmt::Display for Misbehaved {
             Self::HaveFlood => "sent far too many haves",
             Self::FastNotAgreed => "used the fast extension without agreeing to it",
             Self::ExtendedHandshake => "sent an extension handshake that cannot be read",
+            Self::Metadata => "sent a message about the metadata that cannot be true",
             Self::BadBlock => "sent wrong data",
+            Self::BadMetadata => "sent wrong metadata",
         })
     }
 }

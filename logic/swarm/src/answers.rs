@@ -129,7 +129,7 @@ impl<B> Swarm<B> {
                     self.picker.availability.insert(done.piece);
                 }
                 if let Some(guilty) = guilty {
-                    self.convict(now, guilty, bufs, out);
+                    self.convict(now, guilty, Misbehaved::BadBlock, bufs, out);
                 }
             }
             Err(CommitError::Storage(error)) => {
@@ -170,7 +170,7 @@ impl<B> Swarm<B> {
         out.push(Action::Tell(Notice::PieceDone { piece }));
         self.count_files(piece, out);
         for guilty in self.blame.passed(piece, digests) {
-            self.convict(now, guilty, bufs, out);
+            self.convict(now, guilty, Misbehaved::BadBlock, bufs, out);
         }
         self.spread(now, piece, wanted, out);
         if wanted && self.left == 0 && self.phase == Phase::Active {
@@ -215,11 +215,12 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// A peer sent a wrong block: it is let go and never spoken to again.
-    fn convict(
+    /// A peer sent what is wrong: it is let go and never spoken to again.
+    pub(crate) fn convict(
         &mut self,
         now: Instant,
         key: PeerKey,
+        why: Misbehaved,
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
@@ -228,7 +229,6 @@ impl<B> Swarm<B> {
             return;
         };
         self.blame.ban(addr.ip(), id);
-        let why = Misbehaved::BadBlock;
         out.push(Action::Tell(Notice::Banned { addr, why }));
         // Whatever else it sent is fetched again before it spoils more pieces.
         let (blocks, empty) = self.assembly.distrust(key);

@@ -223,6 +223,14 @@ impl Dialer {
         }
     }
 
+    /// Somebody was let go only to come again: it is not kept waiting.
+    pub(crate) fn hurry(&mut self, addr: SocketAddr, now: Instant) {
+        self.quiet_until = None;
+        if let Some(candidate) = self.candidates.get_mut(&addr) {
+            candidate.not_before = candidate.not_before.min(now);
+        }
+    }
+
     /// When the next address becomes due, for the timer; `None` if there is none.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let idle = self.candidates.values().filter(|c| c.state == State::Idle);

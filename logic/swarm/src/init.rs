@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use torr_base::{Bitfield, Geometry, InfoHash, PieceIndex};
 use torr_metainfo::{FilePriorities, Info};
+use torr_wire::METADATA_LEN_MAX;
+
+use crate::metadata::InfoBytes;
 
 #[derive(Clone, Debug)]
 pub struct SwarmInit {
@@ -20,6 +23,8 @@ pub struct SwarmInit {
     pub high: Vec<PieceIndex>,
     /// Files that hold bytes, in torrent order.
     pub files: Vec<FilePieces>,
+    /// The info dictionary, for peers that ask for it (BEP 9). Not needed where that is where it came from.
+    pub metadata: Option<InfoBytes>,
 }
 
 /// The pieces that hold a byte of a file.
@@ -61,6 +66,25 @@ impl SwarmInit {
             wanted: priorities.wanted_pieces(map),
             high: priorities.high_pieces(map).iter().collect(),
             files: files.collect(),
+            // Nobody fetches a longer one.
+            metadata: (info.raw().len() <= METADATA_LEN_MAX as usize)
+                .then(|| InfoBytes(info.shared_raw())),
+        }
+    }
+
+    /// Nothing at all, for a torrent of which only the info-hash is known.
+    pub(crate) fn empty(info_hash: InfoHash, geometry: Geometry) -> Self {
+        let nothing = Bitfield::new(geometry.piece_count());
+        Self {
+            info_hash,
+            geometry,
+            private: false,
+            have: nothing.clone(),
+            partial: Vec::new(),
+            wanted: nothing,
+            high: Vec::new(),
+            files: Vec::new(),
+            metadata: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What must be true of a swarm between any two inputs.
 
+use crate::metadata::Metadata;
 use crate::peer::requests::DEPTH_MAX;
 use crate::swarm::{Phase, Swarm};
 
@@ -16,6 +17,10 @@ impl<B> Swarm<B> {
         self.assembly.check_invariants();
         self.picker.availability.check_invariants();
         self.dialer.check_invariants();
+        if let Metadata::Wanted(fetch) = &self.metadata {
+            fetch.check_invariants();
+        }
+        assert!(self.metadata.is_known() || self.geometry.piece_count() == 0);
         for piece in self.geometry.pieces() {
             let open = self.assembly.is_open(piece);
             let candidate = self.picker.availability.is_candidate(piece);

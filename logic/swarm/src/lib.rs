@@ -33,6 +33,7 @@ mod dialer;
 mod doubt;
 mod init;
 mod invariants;
+mod metadata;
 mod peer;
 mod picker;
 mod rates;
@@ -45,6 +46,7 @@ pub use action::{
     PeerKey, PeerMark,
 };
 pub use init::{FilePieces, SwarmInit};
+pub use metadata::{InfoBytes, MetadataStats};
 pub use peer::{NewPeer, PeerCx, Sources};
 pub use rates::Rate;
 pub use stats::{PeerStats, SwarmStats};

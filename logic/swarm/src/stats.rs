@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use torr_base::{BLOCK_LEN, PeerId};
 
 use crate::action::CloseReason;
+use crate::metadata::MetadataStats;
 use crate::swarm::{Phase, Swarm};
 
 /// All in bytes, and bytes a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwarmStats {
     pub phase: Phase,
+    /// While it is not known there are no pieces, and nothing is wanted.
+    pub metadata: Option<MetadataStats>,
     /// Verified bytes of what is wanted.
     pub done: u64,
     pub wanted: u64,
@@ -88,6 +91,7 @@ impl<B> Swarm<B> {
         };
         SwarmStats {
             phase: self.phase,
+            metadata: self.metadata_stats(),
             done: bytes(done, has(&self.have) && has(&self.wanted)),
             wanted,
             have: bytes(self.have.count(), has(&self.have)),
@@ -140,6 +144,10 @@ impl<B> Swarm<B> {
     /// Payload bytes received, sent, and still to come: what a tracker is told (BEP 3).
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
+        if !self.metadata.is_known() {
+            // Who has nothing left is told of no seeds.
+            return (self.downloaded, self.uploaded, u64::from(BLOCK_LEN));
+        }
         let stats_left = u64::from(self.left) * u64::from(self.geometry.piece_len_max());
         (
             self.downloaded,

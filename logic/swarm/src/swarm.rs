@@ -16,6 +16,7 @@ use crate::closing::Closing;
 use crate::dialer::{Dialer, Parted};
 use crate::doubt::Doubt;
 use crate::init::{FilePieces, SwarmInit};
+use crate::metadata::Metadata;
 use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
 
@@ -81,6 +82,8 @@ pub(crate) enum Job {
 pub struct Swarm<B> {
     pub(crate) config: SwarmConfig,
     pub(crate) info_hash: InfoHash,
+    /// Until it is known there are no pieces.
+    pub(crate) metadata: Metadata,
     pub(crate) geometry: Geometry,
     pub(crate) phase: Phase,
 
@@ -115,35 +118,26 @@ pub struct Swarm<B> {
     /// Bytes a second from all peers, and how many of them send, at the last tick.
     pub(crate) down_rate: u64,
     pub(crate) senders: u32,
+    rng: Rng,
 }
 
 impl<B> Swarm<B> {
     #[must_use]
     pub fn new(config: SwarmConfig, init: SwarmInit, rng: &Rng, now: Instant) -> Self {
-        let pieces = init.geometry.piece_count();
-        assert_eq!(
-            init.have.len(),
-            pieces,
-            "the disk speaks of another torrent"
-        );
-        assert_eq!(
-            init.wanted.len(),
-            pieces,
-            "the selection is of another torrent"
-        );
         let mut swarm = Self {
             config,
             info_hash: init.info_hash,
+            metadata: Metadata::Known(init.metadata.clone()),
             geometry: init.geometry,
             phase: Phase::Active,
-            have: init.have,
+            have: Bitfield::new(0),
             have_log: Vec::new(),
-            wanted: Bitfield::new(pieces),
+            wanted: Bitfield::new(0),
             left: 0,
             file_left: Vec::new(),
-            files: init.files,
+            files: Vec::new(),
             peers: Slab::new(),
-            picker: Picker::new(pieces, rng),
+            picker: Picker::new(0, rng),
             assembly: Assembly::new(init.geometry),
             closing: Closing::default(),
             choker: Choker::new(now, rng.fork("choker", 0)),
@@ -157,27 +151,52 @@ impl<B> Swarm<B> {
             ticked: now,
             down_rate: 0,
             senders: 0,
+            rng: rng.clone(),
         };
+        swarm.install(init, now);
+        swarm
+    }
+
+    /// Takes in what the pieces are, and which of them are here.
+    pub(crate) fn install(&mut self, init: SwarmInit, now: Instant) {
+        let pieces = init.geometry.piece_count();
+        assert_eq!(
+            init.have.len(),
+            pieces,
+            "the disk speaks of another torrent"
+        );
+        assert_eq!(
+            init.wanted.len(),
+            pieces,
+            "the selection is of another torrent"
+        );
+        self.geometry = init.geometry;
+        self.have = init.have;
+        self.files = init.files;
+        self.picker = Picker::new(pieces, &self.rng);
+        self.assembly = Assembly::new(init.geometry);
         for piece in init.high {
-            swarm.picker.availability.set_high(piece, true);
+            self.picker.availability.set_high(piece, true);
         }
         for (piece, blocks) in init.partial {
-            let open = swarm.assembly.is_open(piece) || swarm.have.get(piece);
+            let open = self.assembly.is_open(piece) || self.have.get(piece);
             if init.geometry.piece(piece.get()).is_some() && !open {
-                swarm.assembly.open_partial(piece, &blocks, now);
+                self.assembly.open_partial(piece, &blocks, now);
             }
         }
-        swarm.apply_wanted(&init.wanted);
+        self.apply_wanted(&init.wanted);
         let missing = |file: &FilePieces| {
             let pieces = file.pieces.clone().map(PieceIndex::new);
-            pieces.filter(|piece| !swarm.have.get(*piece)).count() as u32
+            pieces.filter(|piece| !self.have.get(*piece)).count() as u32
         };
-        swarm.file_left = swarm.files.iter().map(missing).collect();
-        swarm
+        self.file_left = self.files.iter().map(missing).collect();
     }
 
     /// What has to be said or done at once when the torrent starts.
     pub fn start(&mut self, out: &mut Outbox<B>) {
+        if !self.metadata.is_known() {
+            return;
+        }
         let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
         for piece in pieces {
             self.verify_if_on_disk(piece, out);
@@ -210,7 +229,7 @@ impl<B> Swarm<B> {
         {
             return Err(CloseReason::Duplicate);
         }
-        if self.peers.len() >= self.config.peers_max {
+        if self.peers.len() >= self.peers_max() {
             return Err(CloseReason::Local);
         }
         Ok(())
@@ -248,13 +267,13 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        let full = self.phase == Phase::Active && self.peers.len() >= self.config.peers_max;
+        let full = self.phase == Phase::Active && self.peers.len() >= self.peers_max();
         if !full || self.admits(addr, id) != Err(CloseReason::Local) {
             return;
         }
-        let idle = self.peers.iter().filter(|(_, peer)| {
+        let idle = self.peers.iter().filter(|(key, peer)| {
             let waits = peer.wanting_since.is_some_and(|at| now.since(at) >= GRACE);
-            let gives = peer.interesting_told && !waits;
+            let gives = peer.interesting_told && !waits || self.metadata.is_from(*key);
             now.since(peer.joined) >= GRACE && !gives && !peer.interested_in_us
         });
         let least = idle.min_by_key(|(_, peer)| (peer.down.total() + peer.up.total(), peer.joined));
@@ -327,6 +346,9 @@ impl<B> Swarm<B> {
         let Some(mut peer) = self.peers.remove(key) else {
             return;
         };
+        if let Metadata::Wanted(fetch) = &mut self.metadata {
+            fetch.gone(key);
+        }
         peer.upload.retain(|_| false, |_| {}, |buf| bufs.put(buf));
         if peer.seed {
             self.picker.availability.sub_seed();
@@ -335,7 +357,9 @@ impl<B> Swarm<B> {
         }
         self.blame.remember(key, peer.addr, peer.id);
         let how = match why {
-            CloseReason::Misbehaved(Misbehaved::BadBlock) => Parted::Never,
+            CloseReason::Misbehaved(Misbehaved::BadBlock | Misbehaved::BadMetadata) => {
+                Parted::Never
+            }
             CloseReason::Misbehaved(_) => Parted::Misbehaved,
             CloseReason::Incompatible(Incompatible::OwnId | Incompatible::Banned) => Parted::Never,
             CloseReason::Incompatible(_) => Parted::Failed,
@@ -459,6 +483,9 @@ impl<B> Swarm<B> {
 
     /// Which pieces are to be fetched from now on.
     pub fn set_wanted(&mut self, now: Instant, wanted: &Bitfield, out: &mut Outbox<B>) {
+        if !self.metadata.is_known() {
+            return;
+        }
         let was_complete = self.left == 0;
         self.apply_wanted(wanted);
         let keys: Vec<_> = self.peers.keys().collect();
@@ -584,12 +611,24 @@ impl<B> Swarm<B> {
 
     /// The last job before the storage is let go of.
     pub(crate) fn close_if_idle(&mut self, out: &mut Outbox<B>) {
-        if self.phase == Phase::Stopping && self.jobs.is_empty() {
+        if self.phase != Phase::Stopping || !self.jobs.is_empty() {
+            return;
+        }
+        if self.metadata.is_known() {
             self.job(Job::Close, DiskTask::Close, out);
+        } else {
+            // No storage was opened.
+            self.phase = Phase::Stopped;
+            out.push(Action::Tell(Notice::Stopped));
         }
     }
 
     // ---- getters
+
+    #[must_use]
+    pub fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
 
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -604,7 +643,7 @@ impl<B> Swarm<B> {
     /// Everything wanted is verified.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.left == 0
+        self.left == 0 && self.metadata.is_known()
     }
 
     /// Whether blocks are asked for.

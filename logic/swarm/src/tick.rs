@@ -55,6 +55,7 @@ impl<B> Swarm<B> {
         for key in keys {
             self.tick_peer(now, key, bufs, out);
         }
+        self.metadata_timeout(now, bufs, out);
         self.sum_rates(now);
         self.choke_round(now, bufs, out);
         self.spill_stalled(now, out);
@@ -176,7 +177,7 @@ impl<B> Swarm<B> {
     }
 
     /// Whether there are others for the place of a peer that is of no use.
-    fn others_wait(&self) -> bool {
+    pub(crate) fn others_wait(&self) -> bool {
         self.peers.len() >= self.config.dial_until && self.dialer.has_idle()
     }
 
@@ -186,7 +187,8 @@ impl<B> Swarm<B> {
     }
 
     fn wants_dials(&self) -> bool {
-        self.peers.len() + self.dialer.dialling() < self.config.dial_until
+        let until = self.config.dial_until.min(self.peers_max());
+        self.peers.len() + self.dialer.dialling() < until
     }
 
     fn dial(&mut self, now: Instant, out: &mut Outbox<B>) {

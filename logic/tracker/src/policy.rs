@@ -26,6 +26,8 @@ pub enum Scope {
 pub enum Purpose {
     Tracker,
     WebSeed,
+    /// A .torrent that the user names: wherever that is, but for redirects.
+    Torrent,
 }
 
 /// One connection that is about to be made.
@@ -109,7 +111,9 @@ pub fn allowed_address(ip: IpAddr, hop: &Hop<'_>) -> Result<(), Refused> {
     redirect_allowed(ip, scope, hop)?;
     match (scope, hop.purpose) {
         (Scope::Closed, _) => Err(Refused::Closed),
-        (Scope::Global, _) | (Scope::Private | Scope::LinkLocal, Purpose::Tracker) => Ok(()),
+        (Scope::Global, _)
+        | (Scope::Private | Scope::LinkLocal, Purpose::Tracker)
+        | (Scope::Private | Scope::LinkLocal | Scope::Loopback, Purpose::Torrent) => Ok(()),
         (Scope::Loopback, Purpose::Tracker) => loopback_tracker_allowed(hop),
         (Scope::Private | Scope::LinkLocal | Scope::Loopback, Purpose::WebSeed) => {
             if !hop.allow_private {
@@ -306,6 +310,27 @@ mod tests {
             let refused = allowed_address(ip("::1"), &tracker(&path));
             assert_eq!(refused, Err(Refused::LoopbackQuery), "{query}");
         }
+    }
+
+    #[test]
+    fn a_torrent_is_fetched_from_wherever_the_user_says() {
+        let hop = Hop {
+            purpose: Purpose::Torrent,
+            ..tracker("/files/a.torrent?key=1")
+        };
+        for addr in ["127.0.0.1", "::1", "10.1.2.3", "fe80::1", "8.8.8.8"] {
+            assert_eq!(allowed_address(ip(addr), &hop), Ok(()), "{addr}");
+        }
+        let closed = allowed_address(ip("169.254.169.254"), &hop);
+        assert_eq!(closed, Err(Refused::Closed));
+        let led = Hop {
+            redirected_by: Some(ip("8.8.8.8")),
+            ..hop
+        };
+        let refused = allowed_address(ip("127.0.0.1"), &led);
+        assert_eq!(refused, Err(Refused::RedirectToLoopback));
+        let refused = allowed_address(ip("10.0.0.1"), &led);
+        assert_eq!(refused, Err(Refused::RedirectToPrivate));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod extended;
 mod handshake;
 mod limits;
 mod message;
+mod metadata;
 mod mse;
 mod peer_id;
 mod reader;
@@ -42,6 +43,7 @@ pub use extended::{ExtendedHandshake, ExtendedHandshakeError, Extension, Extensi
 pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeReader, Reserved};
 pub use limits::Limits;
 pub use message::{Message, piece_header};
+pub use metadata::{METADATA_LEN_MAX, METADATA_PIECES_MAX, MetadataError, MetadataMessage};
 pub use mse::{
     Decryptor, MSE_PADDING_MAX, Method, Methods, MseError, MseHandshake, MseSide, Rc4,
     SecretSource, Streams, TorrentToken, torrent_token,

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 use proptest::prelude::*;
-use torr_base::{InfoHash, PeerId};
+use torr_base::{BLOCK_LEN, InfoHash, PeerId};
 use torr_wire::{
-    ExtendedHandshake, Extension, ExtensionIds, Handshake, HandshakeReader, Reserved,
-    allowed_fast_set, client_name,
+    ExtendedHandshake, Extension, ExtensionIds, Handshake, HandshakeReader, METADATA_LEN_MAX,
+    MetadataMessage, Reserved, allowed_fast_set, client_name,
 };
 
 fn ids() -> impl Strategy<Value = ExtensionIds> {
@@ -120,6 +120,40 @@ proptest! {
         if k + 1 < count as usize {
             let next = allowed_fast_set(ip, &InfoHash(hash), count, k + 1);
             prop_assert_eq!(&next[..k], set);
+        }
+    }
+
+    #[test]
+    fn metadata_messages_there_and_back(
+        kind in 0..3_u8, block in 0..METADATA_LEN_MAX / BLOCK_LEN, total in proptest::option::of(any::<u32>()),
+        bytes in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let message = match kind {
+            0 => MetadataMessage::Request { block },
+            1 => MetadataMessage::Data { block, total, bytes: &bytes },
+            _ => MetadataMessage::Reject { block },
+        };
+        let again = message.encode();
+        prop_assert_eq!(MetadataMessage::parse(&again), Ok(message));
+    }
+
+    #[test]
+    fn damaged_metadata_messages_never_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        total in any::<u32>(),
+    ) {
+        let data = MetadataMessage::Data { block: 3, total: Some(total), bytes: &bytes };
+        let mut message = data.encode();
+        for (at, byte) in damage {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        for bytes in [&mut bytes, &mut message] {
+            if let Ok(message) = MetadataMessage::parse(bytes) {
+                let again = message.encode();
+                prop_assert_eq!(MetadataMessage::parse(&again), Ok(message));
+            }
         }
     }
 }

@@ -120,7 +120,7 @@ impl High {
         let settings = Settings::read(env, &low)?;
         if low.torrents.is_empty() && low.input.is_none() {
             return Err(Failure::usage("torr", "there is nothing to download")
-                .hint("give a .torrent file; `torr --help` shows what there is"));
+                .hint("give a .torrent file or a magnet link; `torr --help` shows what there is"));
         }
         let dash = |word: &OsString| word == "-";
         let dashes = low

@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Create(CreateArgs),
     /// Verify the data on disk against a torrent
     Check(CheckArgs),
-    /// Show the magnet link of a torrent, or what a magnet link says
+    /// Show the magnet link of a torrent, or what a magnet link says, or fetch what it stands for
     Magnet(MagnetArgs),
     /// Run a small tracker (HTTP and UDP)
     Tracker(TrackerArgs),
@@ -63,7 +63,7 @@ pub(crate) enum ConfigCommand {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct DownloadArgs {
-    /// .torrent files, or - for one on standard input
+    /// .torrent files, magnet links, info-hashes, URLs of .torrent files, or - for one on standard input
     #[arg(value_name = "TORRENT")]
     pub(crate) torrents: Vec<OsString>,
 
@@ -173,7 +173,7 @@ pub(crate) struct DownloadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// A .torrent file, or - for standard input
+    /// A .torrent file, its URL, or - for standard input
     #[arg(value_name = "TORRENT")]
     pub(crate) torrent: OsString,
     /// One JSON object, trackers in full
@@ -245,12 +245,36 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct MagnetArgs {
-    /// A .torrent file, - for standard input, or a magnet link
+    /// A .torrent file, - for standard input, a magnet link or an info-hash
     #[arg(value_name = "TORRENT")]
     pub(crate) torrent: OsString,
     /// What a link says, as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Fetch the metadata from peers, and write it as a .torrent (- is standard output)
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with = "json")]
+    pub(crate) save: Option<OsString>,
+    /// Write over an existing torrent file
+    #[arg(long, requires = "save")]
+    pub(crate) overwrite: bool,
+    /// Give up if the metadata is not there after this long: 30s, 5m
+    #[arg(long, value_name = "T", requires = "save")]
+    pub(crate) timeout: Option<OsString>,
+    /// A peer to ask besides those that trackers name (repeatable)
+    #[arg(long, value_name = "HOST:PORT", requires = "save")]
+    pub(crate) peer: Vec<String>,
+    /// A tracker to ask besides those of the link (repeatable)
+    #[arg(short, long, value_name = "URL", requires = "save")]
+    pub(crate) tracker: Vec<String>,
+    /// Where to listen: a port or a range [default: the first free of 6881-6889, else any]
+    #[arg(short, long, value_name = "N|A-B", requires = "save")]
+    pub(crate) port: Option<OsString>,
+    /// Use only this address of this machine
+    #[arg(long, value_name = "IP", requires = "save")]
+    pub(crate) bind: Option<OsString>,
+    /// Say only what went wrong
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

@@ -127,17 +127,17 @@ fn target(env: &Env, args: &CreateArgs, name: Option<&str>) -> Option<PathBuf> {
     }
 }
 
-fn refuse_existing(path: &Path) -> Result<(), Failure> {
+pub(crate) fn refuse_existing(path: &Path) -> Result<(), Failure> {
     match path.symlink_metadata() {
         Ok(_) => Err(
             Failure::new(Exit::Storage, display(path), "it is there already")
-                .hint("--overwrite writes over it; -o names another"),
+                .hint("--overwrite writes over it, or choose another name"),
         ),
         Err(_) => Ok(()),
     }
 }
 
-fn save(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure> {
+pub(crate) fn save(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure> {
     let saved = match overwrite {
         true => replace(path, bytes),
         false => write_new(path, bytes),

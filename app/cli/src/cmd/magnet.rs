@@ -1,36 +1,74 @@
-//! `torr magnet`: from a torrent to its link, and what a link says.
+//! `torr magnet`: from a torrent to its link, what a link says, and from the link to a torrent.
+
+use std::ffi::OsStr;
 
 use serde_json::json;
 
-use crate::args::low::MagnetArgs;
+use crate::args::high::High;
+use crate::args::low::{DownloadArgs, MagnetArgs};
+use crate::cmd::create;
+use crate::download::fetch_one;
 use crate::env::{Env, Output};
 use crate::failure::{Exit, Failure};
-use crate::input;
+use crate::input::{self, Link, Named, Web};
 use torr::mask;
 use torr::metainfo::{Magnet, printable};
 
 pub(crate) fn run(env: &mut Env, args: &MagnetArgs) -> Result<Exit, Failure> {
-    let text = args.torrent.to_str().unwrap_or_default();
-    let is_link = text
-        .get(..7)
-        .is_some_and(|start| start.eq_ignore_ascii_case("magnet:"));
-    if !is_link {
-        let torrent = input::load(env, &args.torrent)?;
-        let magnet = torrent.meta.magnet();
-        match args.json {
-            true => env.out.line(as_json(&magnet)),
-            // The link is the result: it has to work, so nothing in it is masked.
-            false => env.out.line(&magnet),
+    match input::find(env, &args.torrent, &Web::default())? {
+        Named::Link(link) => match &args.save {
+            Some(file) => save(env, args, link, file),
+            None => {
+                match args.json {
+                    true => env.out.line(as_json(&link.magnet)),
+                    false => show(&env.out, &link.magnet),
+                }
+                Ok(Exit::Done)
+            }
+        },
+        Named::Torrent(torrent) => {
+            if args.save.is_some() {
+                return Err(Failure::usage("--save", "this is a .torrent already"));
+            }
+            let magnet = torrent.meta.magnet();
+            match args.json {
+                true => env.out.line(as_json(&magnet)),
+                // The link is the result: it has to work, so nothing in it is masked.
+                false => env.out.line(&magnet),
+            }
+            Ok(Exit::Done)
         }
-        return Ok(Exit::Done);
     }
-    let magnet = Magnet::parse(text);
-    let magnet = magnet.map_err(|error| {
-        Failure::new(Exit::Metadata, "magnet link", printable(&error.to_string()))
-    })?;
-    match args.json {
-        true => env.out.line(as_json(&magnet)),
-        false => show(&env.out, &magnet),
+}
+
+/// Has peers give what the link stands for, and keeps it as a .torrent.
+fn save(env: &mut Env, args: &MagnetArgs, link: Link, file: &OsStr) -> Result<Exit, Failure> {
+    let target = (file != "-").then(|| env.path(file));
+    if let Some(path) = target.as_deref().filter(|_| !args.overwrite) {
+        create::refuse_existing(path)?;
+    }
+    let low = DownloadArgs {
+        torrents: vec![args.torrent.clone()],
+        timeout: args.timeout.clone(),
+        peer: args.peer.clone(),
+        tracker: args.tracker.clone(),
+        port: args.port.clone(),
+        bind: args.bind.clone(),
+        quiet: args.quiet,
+        ..DownloadArgs::default()
+    };
+    let high = High::from_low(env, low)?;
+    let torrent = match fetch_one(env, &high, link)? {
+        Ok(torrent) => torrent,
+        Err(exit) => return Ok(exit),
+    };
+    match target {
+        None => env.out.write(&torrent.bytes),
+        Some(path) => {
+            create::save(&path, &torrent.bytes, args.overwrite)?;
+            let shown = path.strip_prefix(&env.cwd).unwrap_or(&path);
+            env.out.line(shown.display());
+        }
     }
     Ok(Exit::Done)
 }

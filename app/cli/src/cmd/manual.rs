@@ -131,6 +131,14 @@ fn examples(roff: &mut Roff) {
             "Download into /data and exit. The same command again goes on where it stopped.",
         ),
         (
+            "torr 'magnet:?xt=urn:btih:...' -d /data",
+            "The same with a magnet link: peers give the metadata first. An info-hash or the URL of a .torrent will do too.",
+        ),
+        (
+            "torr magnet 'magnet:?xt=urn:btih:...' --save file.torrent --timeout 5m",
+            "Only the metadata, as a .torrent.",
+        ),
+        (
             "torr show.torrent -s '*.mkv,!sample*'",
             "Only some of the files.",
         ),

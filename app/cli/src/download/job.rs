@@ -1,12 +1,14 @@
 //! One torrent of a run: how far it is, and what becomes of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use torr::{AddTorrent, CloseReason, Torrent, TorrentState, TorrentStats};
+use torr::{AddTorrent, Choose, CloseReason, Torrent, TorrentState, TorrentStats};
 
+use crate::download::Facts;
 use crate::download::view::{Phase, Summary, View, ratio};
 use crate::failure::Exit;
 
@@ -20,16 +22,15 @@ const RATE_WEIGHT: f64 = 0.1;
 pub(crate) struct Planned {
     /// As it was named on the command line; for messages.
     pub(crate) word: String,
-    /// As it will be called on disk.
+    /// As it will be called on disk, or as its link calls it.
     pub(crate) name: String,
     pub(crate) hash: String,
     pub(crate) magnet: String,
     pub(crate) add: AddTorrent,
-    pub(crate) private: bool,
-    pub(crate) files: u64,
-    pub(crate) files_wanted: u64,
-    pub(crate) bytes_wanted: u64,
-    pub(crate) warnings: Vec<String>,
+    /// The files that are wanted, where that is to be found out.
+    pub(crate) choose: Option<Choose>,
+    /// `None` where only a link is known.
+    pub(crate) facts: Option<Facts>,
 }
 
 pub(crate) struct Job {
@@ -38,6 +39,13 @@ pub(crate) struct Job {
     pub(crate) magnet: String,
     pub(crate) private: bool,
     pub(crate) size: u64,
+    pub(crate) choose: Option<Choose>,
+    /// Another name than the torrent's own.
+    pub(crate) own_name: Option<String>,
+    /// Nothing but the metadata is wanted.
+    pub(crate) metadata_only: bool,
+    /// The .torrent, in that case.
+    pub(crate) metadata: Option<Arc<[u8]>>,
     /// `None` before it is in the session, and for good if it never gets there.
     pub(crate) torrent: Option<Torrent>,
     pub(crate) stage: Stage,
@@ -60,6 +68,8 @@ pub(crate) struct Job {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Its metadata is looked for.
+    Seeking,
     Opening,
     Active,
     /// All is here, but a power cut might take it.
@@ -78,10 +88,17 @@ impl Job {
             name: planned.name.clone(),
             hash: planned.hash.clone(),
             magnet: planned.magnet.clone(),
-            private: planned.private,
-            size: planned.bytes_wanted,
+            private: planned.facts.as_ref().is_some_and(|facts| facts.private),
+            size: planned.facts.as_ref().map_or(0, |facts| facts.bytes_wanted),
+            choose: planned.choose.clone(),
+            own_name: planned.add.name.clone(),
+            metadata_only: planned.add.metadata_only,
+            metadata: None,
             torrent: None,
-            stage: Stage::Opening,
+            stage: match planned.facts {
+                Some(_) => Stage::Opening,
+                None => Stage::Seeking,
+            },
             checking: None,
             stalled: None,
             asking: false,
@@ -98,8 +115,9 @@ impl Job {
     /// Takes the newest figures in; to be called every so often.
     pub(crate) fn tick(&mut self, now: Instant) {
         let Some(stats) = self.stats() else { return };
-        if stats.downloaded != self.downloaded || self.stage != Stage::Active {
-            self.downloaded = stats.downloaded;
+        let here = stats.downloaded + stats.metadata.map_or(0, |metadata| metadata.done);
+        if here != self.downloaded || !matches!(self.stage, Stage::Seeking | Stage::Active) {
+            self.downloaded = here;
             self.last_byte = now;
             self.stalled = None;
         }
@@ -127,7 +145,7 @@ impl Job {
     }
 
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        self.stage == Stage::Active && self.silent(now) >= STALLED_AFTER
+        matches!(self.stage, Stage::Seeking | Stage::Active) && self.silent(now) >= STALLED_AFTER
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -137,7 +155,9 @@ impl Job {
     /// Whether bytes are still to come.
     pub(crate) fn is_wanting(&self) -> bool {
         match self.stage {
-            Stage::Opening | Stage::Active | Stage::Complete => self.failed.is_none(),
+            Stage::Seeking | Stage::Opening | Stage::Active | Stage::Complete => {
+                self.failed.is_none()
+            }
             Stage::Done { .. } | Stage::Stopping | Stage::Ended => false,
         }
     }
@@ -157,6 +177,13 @@ impl Job {
         };
         let Some(stats) = stats else { return view };
         (view.done, view.total) = match (view.phase, self.checking) {
+            (Phase::Metadata, _) => {
+                let metadata = stats.metadata;
+                (
+                    metadata.map_or(0, |it| it.done),
+                    metadata.and_then(|it| it.size).unwrap_or(0),
+                )
+            }
             (Phase::Checking, checking) => self.checked_bytes(checking),
             _ => (stats.done.min(stats.wanted), stats.wanted),
         };
@@ -171,6 +198,7 @@ impl Job {
 
     fn phase(&self, stats: Option<&TorrentStats>) -> Phase {
         match self.stage {
+            Stage::Seeking => Phase::Metadata,
             Stage::Opening => Phase::Checking,
             Stage::Active if stats.is_some_and(|s| s.state == TorrentState::Seeding) => {
                 Phase::Syncing
@@ -184,10 +212,8 @@ impl Job {
 
     /// Pieces as bytes: people think of sizes.
     pub(crate) fn checked_bytes(&self, checking: Option<(u64, u64)>) -> (u64, u64) {
-        let info = self
-            .torrent
-            .as_ref()
-            .map(|torrent| torrent.info().geometry());
+        let info = self.torrent.as_ref().and_then(Torrent::info);
+        let info = info.map(|info| info.geometry());
         match (checking, info) {
             (Some((done, pieces)), Some(geometry)) => {
                 let piece = u64::from(geometry.piece_len_max());
@@ -205,6 +231,16 @@ impl Job {
             fields.extend(more);
         }
         fields
+    }
+
+    pub(crate) fn metadata_json(&self) -> Value {
+        let view = self.view();
+        self.json(json!({
+            "done": view.done,
+            "total": Some(view.total).filter(|total| *total > 0),
+            "peers": view.peers,
+            "stalled": view.stalled,
+        }))
     }
 
     pub(crate) fn progress_json(&self) -> Value {

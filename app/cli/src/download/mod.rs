@@ -1,6 +1,8 @@
 //! The download: what torr does without a command.
 
+mod facts;
 mod job;
+mod metadata;
 mod news;
 mod run;
 mod screen;
@@ -15,18 +17,19 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use serde_json::json;
-use torr::{AddTorrent, PortChoice, SessionConfig};
+use torr::{AddTorrent, PortChoice, SessionConfig, Source};
 
 use crate::args::high::{High, Talk};
 use crate::args::low::{DownloadArgs, Mode};
 use crate::cmd::info;
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
-use crate::input::{self, Torrent};
-use crate::select::Candidate;
-use torr::metainfo::{FilePriorities, Info, printable};
+use crate::input::{self, Named, Torrent, Web};
+use torr::metainfo::printable;
 
+pub(crate) use facts::Facts;
 pub(crate) use job::Planned;
+pub(crate) use metadata::fetch_one;
 pub(crate) use news::storage as storage_failure;
 pub(crate) use run::{Outcome, Plan, run as run_plan};
 pub(crate) use screen::Screen;
@@ -47,10 +50,11 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
         ));
     }
     let mut problems = Problems::new(env, &high);
-    let torrents = load_all(env, &words, &mut problems);
+    let torrents = find_all(env, &high, &words, &mut problems);
     if high.list {
+        let (torrents, stopped) = metadata::fetch_missing(env, &high, torrents, &mut problems)?;
         let good = list(env, &high, &torrents, &mut problems);
-        return Ok(problems.exit(good));
+        return Ok(stopped.unwrap_or_else(|| problems.exit(good)));
     }
     let planned: Vec<Planned> = torrents
         .into_iter()
@@ -69,7 +73,7 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
     }
     let count = planned.len();
     let outcome = runtime()?.block_on(async {
-        let mut plan = plan(env, high, planned);
+        let mut plan = plan(env, &high, planned);
         let peers = look_up(&problems).await;
         for planned in &mut plan.torrents {
             planned.add.peers.clone_from(&peers);
@@ -189,20 +193,24 @@ fn words(env: &mut Env, high: &High) -> Result<Vec<OsString>, Failure> {
 }
 
 /// Whatever can be read, each torrent once.
-fn load_all(env: &mut Env, words: &[OsString], problems: &mut Problems) -> Vec<Torrent> {
-    let mut torrents = Vec::new();
+fn find_all(env: &mut Env, high: &High, words: &[OsString], problems: &mut Problems) -> Vec<Named> {
+    let mut all = Vec::new();
     let mut seen = BTreeSet::new();
+    let web = Web {
+        bind: high.network.bind,
+        timeout: high.timeout,
+    };
     for word in words {
-        match input::load(env, word) {
-            Ok(torrent) if seen.insert(torrent.meta.info().info_hash()) => torrents.push(torrent),
-            Ok(torrent) => problems.warn(&format!(
+        match input::find(env, word, &web) {
+            Ok(named) if seen.insert(named.info_hash()) => all.push(named),
+            Ok(named) => problems.warn(&format!(
                 "{}: the same torrent is there twice",
-                torrent.word
+                named.word()
             )),
             Err(failure) => problems.add(&failure),
         }
     }
-    torrents
+    all
 }
 
 /// Tells how many could be shown.
@@ -210,10 +218,15 @@ fn list(env: &Env, high: &High, torrents: &[Torrent], problems: &mut Problems) -
     let mut good = 0;
     for torrent in torrents {
         let info = torrent.meta.info();
-        let wanted = match selection(high, info) {
-            Ok(wanted) => wanted,
-            Err(failure) => {
-                problems.add(&failure);
+        let wanted = match high
+            .select
+            .as_ref()
+            .map(|select| facts::chosen(select, info))
+        {
+            None => None,
+            Some(Ok(wanted)) => Some(wanted),
+            Some(Err(why)) => {
+                problems.add(&not_selected(&why));
                 continue;
             }
         };
@@ -233,73 +246,68 @@ fn list(env: &Env, high: &High, torrents: &[Torrent], problems: &mut Problems) -
     good
 }
 
-/// What `--select` makes of a torrent; `None` for all of it.
-fn selection(high: &High, info: &Info) -> Result<Option<FilePriorities>, Failure> {
-    let Some(selection) = &high.select else {
-        return Ok(None);
-    };
-    let files = info.files().filter(|file| !file.attrs.pad);
-    let candidates: Vec<Candidate> = files
-        .map(|file| Candidate {
-            number: file.index.get() + 1,
-            path: input::path_inside(info, file.index)
-                .unwrap_or_default()
-                .to_owned(),
-            len: file.len,
-        })
-        .collect();
-    let wanted = selection.apply(&candidates);
-    let wanted = wanted.map_err(|why| {
-        Failure::usage("--select", format!("{}: {why}", info.layout().root()))
-            .hint("`torr --list` shows the files with their numbers")
-    })?;
-    let chosen = candidates.iter().zip(wanted).filter(|(_, wanted)| *wanted);
-    let chosen: BTreeSet<u32> = chosen.map(|(file, _)| file.number).collect();
-    let count = info.map().file_count();
-    Ok(Some(FilePriorities::only(count, |file| {
-        chosen.contains(&(file.get() + 1))
-    })))
+/// `--select` does not fit the torrent.
+pub(crate) fn not_selected(why: &str) -> Failure {
+    Failure::usage("--select", why).hint("`torr --list` shows the files with their numbers")
 }
 
-fn plan_one(high: &High, torrent: Torrent) -> Result<Planned, Failure> {
-    let info = torrent.meta.info();
-    let wanted = selection(high, info)?;
-    let files: Vec<_> = info.files().filter(|file| !file.attrs.pad).collect();
-    let is_wanted = |file| {
-        wanted
-            .as_ref()
-            .is_none_or(|wanted| wanted.get(file) != torr::metainfo::FilePriority::Skip)
+fn plan_one(high: &High, named: Named) -> Result<Planned, Failure> {
+    let add = AddTorrent {
+        name: high.name.clone(),
+        sequential: high.sequential,
+        extra_trackers: high.network.trackers.clone(),
+        preallocate: high.disk.preallocate,
+        overwrite: high.disk.overwrite,
+        recheck: high.disk.recheck,
+        trust: high.disk.trust,
+        ..AddTorrent::new(Vec::new(), high.dir.clone())
     };
-    let files_wanted = files.iter().filter(|file| is_wanted(file.index));
-    let warnings = torrent.meta.warnings().map(|warning| warning.to_string());
-    Ok(Planned {
-        word: torrent.word,
-        name: high
-            .name
-            .clone()
-            .unwrap_or_else(|| input::name(&torrent.meta).to_owned()),
-        hash: info.info_hash().to_string(),
-        magnet: torrent.meta.magnet().to_string(),
-        private: info.is_private(),
-        files: files.len() as u64,
-        files_wanted: files_wanted.clone().count() as u64,
-        bytes_wanted: files_wanted.map(|file| file.len).sum(),
-        warnings: warnings.collect(),
-        add: AddTorrent {
-            name: high.name.clone(),
-            sequential: high.sequential,
-            extra_trackers: high.network.trackers.clone(),
-            preallocate: high.disk.preallocate,
-            overwrite: high.disk.overwrite,
-            recheck: high.disk.recheck,
-            trust: high.disk.trust,
-            wanted,
-            ..AddTorrent::new(torrent.bytes, high.dir.clone())
-        },
-    })
+    match named {
+        Named::Torrent(torrent) => {
+            let info = torrent.meta.info();
+            let wanted = high
+                .select
+                .as_ref()
+                .map(|select| facts::chosen(select, info));
+            let wanted = wanted.transpose().map_err(|why| not_selected(&why))?;
+            let facts = Facts::of(&torrent.meta, wanted.as_ref(), high.name.as_deref());
+            Ok(Planned {
+                word: torrent.word,
+                name: facts.name.clone(),
+                hash: info.info_hash().to_string(),
+                magnet: torrent.meta.magnet().to_string(),
+                choose: None,
+                add: AddTorrent {
+                    wanted,
+                    source: Source::Torrent(torrent.bytes),
+                    ..add
+                },
+                facts: Some(facts),
+            })
+        }
+        Named::Link(link) => {
+            let label = link.magnet.name.as_deref();
+            let label = label.map(|name| printable(name).into_owned());
+            let hash = link.magnet.info_hash.to_string();
+            let choose = metadata::choose(high.select.clone(), &link.magnet);
+            Ok(Planned {
+                word: link.word,
+                name: high.name.clone().or(label).unwrap_or_else(|| hash.clone()),
+                hash,
+                magnet: link.magnet.to_string(),
+                choose: Some(choose.clone()),
+                add: AddTorrent {
+                    choose: Some(choose),
+                    source: Source::Magnet(Box::new(link.magnet)),
+                    ..add
+                },
+                facts: None,
+            })
+        }
+    }
 }
 
-fn plan(env: &Env, high: High, torrents: Vec<Planned>) -> Plan {
+fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
     let port = match high.network.port {
         None => PortChoice::Usual,
         Some((first, last)) if first == last => PortChoice::Exact(first),
@@ -315,14 +323,14 @@ fn plan(env: &Env, high: High, torrents: Vec<Planned>) -> Plan {
             io: high.disk.io,
             encryption: high.network.encryption,
             allow_upload: high.network.upload,
-            ..SessionConfig::new(high.disk.state)
+            ..SessionConfig::new(high.disk.state.clone())
         },
         torrents,
         goal: high.goal,
         timeout: high.timeout,
         stall_timeout: high.stall_timeout,
         show: high.show,
-        exec: high.exec,
+        exec: high.exec.clone(),
         resume: Some(resume(env)),
     }
 }

@@ -1,18 +1,26 @@
 //! What the news of a torrent mean for a run.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::json;
-use torr::metainfo::FileIndex;
-use torr::{Event, StorageError, StorageErrorKind, TrackerEvent};
+use torr::metainfo::{FileIndex, Metainfo};
+use torr::{Event, Refused, StorageError, StorageErrorKind, Torrent, TrackerEvent};
 
+use crate::download::facts::Facts;
 use crate::download::job::{Job, Stage};
+use crate::download::not_selected;
 use crate::download::run::{News, Run};
 use crate::download::view::Summary;
 use crate::failure::{Exit, Failure, plain};
 use torr::metainfo::printable;
+
+/// For JSON; a torrent that is being downloaded has one.
+fn path_of(torrent: &Torrent) -> Option<String> {
+    Some(torrent.path()?.to_string_lossy().into_owned())
+}
 
 /// The exit status for what a disk said, and its own words.
 pub(crate) fn storage(name: &str, error: &StorageError) -> Failure {
@@ -27,6 +35,14 @@ pub(crate) fn storage(name: &str, error: &StorageError) -> Failure {
     };
     let why = printable(&error.to_string()).into_owned();
     Failure::new(exit, name, why).maybe_hint(error.hint())
+}
+
+/// The same for metadata that cannot be used.
+pub(super) fn refused(name: &str, why: &Refused) -> Failure {
+    match why {
+        Refused::Selection(why) => not_selected(why),
+        Refused::Metainfo(why) => Failure::new(Exit::Metadata, name, printable(&why.to_string())),
+    }
 }
 
 impl Run {
@@ -59,6 +75,11 @@ impl Run {
             return;
         };
         match event {
+            Event::Metadata => self.learn(index),
+            Event::Refused(why) => {
+                let failure = refused(&job.name, &why);
+                self.fail(index, failure);
+            }
             Event::Checking { done, total } => {
                 job.checking = Some((done, total));
                 let (done, total) = job.checked_bytes(job.checking);
@@ -110,17 +131,45 @@ impl Run {
         }
     }
 
+    /// The files of a torrent are known that was a mere link.
+    pub(super) fn learn(&mut self, index: usize) {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        let bytes = job.torrent.as_ref().and_then(Torrent::torrent_bytes);
+        let Some(bytes) = bytes.filter(|_| job.stage == Stage::Seeking) else {
+            return;
+        };
+        let Ok(meta) = Metainfo::parse(&bytes) else {
+            return;
+        };
+        let fields = json!({ "done": meta.info().raw().len(), "total": meta.info().raw().len() });
+        if job.metadata_only {
+            job.metadata = Some(bytes);
+            self.screen.json("metadata", job.json(fields));
+            self.stop(index);
+            return;
+        }
+        let wanted = job
+            .choose
+            .as_ref()
+            .and_then(|choose| choose.of(meta.info()).ok());
+        let facts = Facts::of(&meta, wanted.as_ref(), job.own_name.as_deref());
+        job.name.clone_from(&facts.name);
+        (job.size, job.private) = (facts.bytes_wanted, facts.private);
+        job.stage = Stage::Opening;
+        self.screen.json("metadata", job.json(fields));
+        self.introduce(&facts);
+    }
+
     fn tell_added(&self, index: usize) {
         let Some((job, torrent)) = self.job_with_torrent(index) else {
             return;
         };
-        let files = torrent
-            .info()
-            .files()
-            .filter(|file| !file.attrs.pad)
-            .count();
+        let Some(info) = torrent.info() else { return };
+        let files = info.files().filter(|file| !file.attrs.pad).count();
         let fields = json!({
-            "total": job.size, "files": files, "path": torrent.path().to_string_lossy(), "private": job.private,
+            "total": job.size, "files": files, "path": path_of(torrent), "private": job.private,
         });
         self.screen.json("added", job.json(fields));
     }
@@ -129,16 +178,16 @@ impl Run {
         let Some((job, torrent)) = self.job_with_torrent(index) else {
             return;
         };
-        let Some(path) = torrent.file_path(file) else {
+        let (Some(path), Some(info)) = (torrent.file_path(file), torrent.info()) else {
             return;
         };
         let fields = json!({
-            "file": file.get() + 1, "path": path.to_string_lossy(), "size": torrent.info().map().len(file),
+            "file": file.get() + 1, "path": path.to_string_lossy(), "size": info.map().len(file),
         });
         self.screen.json("file_done", job.json(fields));
     }
 
-    fn job_with_torrent(&self, index: usize) -> Option<(&Job, &torr::Torrent)> {
+    fn job_with_torrent(&self, index: usize) -> Option<(&Job, &Torrent)> {
         let job = self.jobs.get(index)?;
         Some((job, job.torrent.as_ref()?))
     }
@@ -168,7 +217,7 @@ impl Run {
         };
         job.summary = Some(summary);
         let fields = json!({
-            "path": torrent.path().to_string_lossy(), "size": job.size, "seconds": summary.took.as_secs_f64(),
+            "path": path_of(&torrent), "size": job.size, "seconds": summary.took.as_secs_f64(),
             "downloaded": stats.downloaded, "uploaded": stats.uploaded,
         });
         let job = &*job;
@@ -193,7 +242,7 @@ impl Run {
     }
 
     /// `--exec`, beside the run: it may take its time.
-    fn start_hook(&mut self, index: usize, torrent: &torr::Torrent) {
+    fn start_hook(&mut self, index: usize, torrent: &Torrent) {
         let (Some(command), Some(job)) = (self.exec.clone(), self.jobs.get(index)) else {
             return;
         };
@@ -206,7 +255,7 @@ impl Run {
             .env("TORR_HASH", &job.hash)
             .env("TORR_NAME", &job.name);
         shell
-            .env("TORR_PATH", torrent.path())
+            .env("TORR_PATH", torrent.path().unwrap_or(Path::new("")))
             .env("TORR_SIZE", job.size.to_string());
         let news = self.news.clone();
         self.hooks_running += 1;

@@ -1,6 +1,7 @@
 //! Torrents from start to end: one session, its events, the clock, and what people outside wish.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,8 +10,9 @@ use torr::{Event, Session, SessionConfig, SessionError};
 
 use crate::args::high::{Goal, Show};
 use crate::args::low::Mode;
+use crate::download::facts::Facts;
 use crate::download::job::{Job, Planned, Stage};
-use crate::download::news::storage;
+use crate::download::news::{refused, storage};
 use crate::download::screen::Screen;
 use crate::download::signals::{Wish, Wishes};
 use crate::download::stall;
@@ -51,6 +53,8 @@ pub(crate) struct Outcome {
     /// For each torrent what went wrong.
     pub(crate) failed: Vec<Option<Exit>>,
     pub(crate) summaries: Vec<Option<crate::download::view::Summary>>,
+    /// For each torrent the .torrent, where nothing else was wanted.
+    pub(crate) metadata: Vec<Option<Arc<[u8]>>>,
 }
 
 pub(super) enum News {
@@ -121,6 +125,7 @@ pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
         stopped,
         failed: run.jobs.iter().map(|job| job.failed).collect(),
         summaries: run.jobs.iter().map(|job| job.summary).collect(),
+        metadata: run.jobs.iter_mut().map(|job| job.metadata.take()).collect(),
     })
 }
 
@@ -135,24 +140,11 @@ fn cannot_start(error: SessionError) -> Failure {
 impl Run {
     async fn add_all(&mut self, session: &Session, torrents: Vec<Planned>) {
         for (index, planned) in torrents.into_iter().enumerate() {
-            let files = match planned.files_wanted == planned.files {
-                true => units::count(planned.files, "file"),
-                false => format!(
-                    "{} of {}",
-                    planned.files_wanted,
-                    units::count(planned.files, "file")
-                ),
-            };
-            let size = units::size(planned.bytes_wanted);
-            self.screen
-                .say(&format!("{}  {size}  {files}", planned.name));
-            for warning in &planned.warnings {
-                self.screen.warn(&planned.name, warning);
-            }
-            if planned.private && !self.goal.seeds() {
-                let text =
-                    "it is private, and its tracker may expect you to seed: --seed or --ratio 1";
-                self.screen.warn(&planned.name, text);
+            match &planned.facts {
+                Some(facts) => self.introduce(facts),
+                None => self
+                    .screen
+                    .say(&format!("{}  fetching metadata", planned.name)),
             }
             match session.add(planned.add).await {
                 Ok(torrent) => {
@@ -169,9 +161,32 @@ impl Run {
                     if let Some(job) = self.jobs.get_mut(index) {
                         job.torrent = Some(torrent);
                     }
+                    // An earlier run may have kept what a link stands for.
+                    self.learn(index);
                 }
                 Err(error) => self.fail(index, cannot_add(&planned.word, &error)),
             }
+        }
+    }
+
+    /// What is to be downloaded, for people.
+    pub(super) fn introduce(&self, facts: &Facts) {
+        let files = match facts.files_wanted == facts.files {
+            true => units::count(facts.files, "file"),
+            false => format!(
+                "{} of {}",
+                facts.files_wanted,
+                units::count(facts.files, "file")
+            ),
+        };
+        let size = units::size(facts.bytes_wanted);
+        self.screen.say(&format!("{}  {size}  {files}", facts.name));
+        for warning in &facts.warnings {
+            self.screen.warn(&facts.name, warning);
+        }
+        if facts.private && !self.goal.seeds() {
+            let text = "it is private, and its tracker may expect you to seed: --seed or --ratio 1";
+            self.screen.warn(&facts.name, text);
         }
     }
 
@@ -246,12 +261,14 @@ impl Run {
         self.told = now;
         match self.screen.mode() {
             Mode::Json => {
-                for job in self
-                    .jobs
-                    .iter()
-                    .filter(|job| matches!(job.stage, Stage::Active | Stage::Done { .. }))
-                {
-                    self.screen.json("progress", job.progress_json());
+                for job in &self.jobs {
+                    match job.stage {
+                        Stage::Seeking => self.screen.json("metadata", job.metadata_json()),
+                        Stage::Active | Stage::Done { .. } => {
+                            self.screen.json("progress", job.progress_json());
+                        }
+                        Stage::Opening | Stage::Complete | Stage::Stopping | Stage::Ended => {}
+                    }
                 }
             }
             Mode::Line => self.screen.lines(&self.views(), self.jobs.len() > 1),
@@ -297,22 +314,25 @@ impl Run {
         let late = self
             .timeout
             .filter(|limit| now.duration_since(self.began) >= *limit);
-        let silent = self
-            .stall_timeout
-            .filter(|limit| job.stage == Stage::Active && job.silent(now) >= *limit);
+        let silent = self.stall_timeout.filter(|limit| {
+            matches!(job.stage, Stage::Seeking | Stage::Active) && job.silent(now) >= *limit
+        });
         if let (true, Some(limit)) = (job.is_wanting(), late.or(silent)) {
             let why = job.stalled.clone();
-            let what = if late.is_some() {
-                "it is not done"
-            } else {
-                "nothing came"
+            let seeking = job.stage == Stage::Seeking;
+            let what = match (seeking, late.is_some()) {
+                (true, _) => "no metadata was found",
+                (false, true) => "it is not done",
+                (false, false) => "nothing came",
             };
             let mut text = format!("gave up: {what} after {}", units::time(limit));
             if let Some(why) = why {
                 text.push_str(&format!(" ({why})"));
             }
-            let failure = Failure::new(Exit::GaveUp, job.name.clone(), text)
-                .hint("progress is saved; the same command goes on from there");
+            let failure = Failure::new(Exit::GaveUp, job.name.clone(), text).hint(match seeking {
+                true => "more trackers (--tracker) or peers (--peer) may help",
+                false => "progress is saved; the same command goes on from there",
+            });
             self.fail(index, failure);
             return;
         }
@@ -387,6 +407,9 @@ impl Run {
 fn cannot_add(word: &str, error: &SessionError) -> Failure {
     if let SessionError::Storage(error) = error {
         return storage(word, error);
+    }
+    if let SessionError::Refused(why) = error {
+        return refused(word, why);
     }
     let exit = match matches!(error, SessionError::Metainfo(_)) {
         true => Exit::Metadata,

@@ -83,7 +83,10 @@ impl Screen {
 
     /// What `--print` asked for.
     pub(crate) fn print_result(&self, job: &Job, torrent: &Torrent) {
-        let path = || torrent.path().display().to_string();
+        let path = || {
+            let path = torrent.path();
+            path.map_or_else(String::new, |path| path.display().to_string())
+        };
         let Some(field) = self.show.print else { return };
         match field {
             Field::Path => self.result(&path()),
@@ -92,7 +95,7 @@ impl Screen {
             Field::Size => self.result(&job.size.to_string()),
             Field::Magnet => self.result(&job.magnet),
             Field::Files => {
-                let files = torrent.info().files();
+                let files = torrent.info().into_iter().flat_map(|info| info.files());
                 for path in files.filter_map(|file| torrent.file_path(file.index)) {
                     self.result(&path.display().to_string());
                 }

@@ -1,6 +1,6 @@
 //! Why nothing comes, in plain words.
 
-use torr::{PeerStats, Torrent, TorrentStats, TrackerState, TrackerStatus};
+use torr::{MetadataStats, PeerStats, Torrent, TorrentStats, TrackerState, TrackerStatus};
 
 use crate::failure::plain;
 use crate::units;
@@ -34,6 +34,9 @@ fn explain(
             (dialled, _) => format!("no peers yet: connecting to {dialled}"),
         };
     }
+    if let Some(metadata) = &stats.metadata {
+        return no_metadata(metadata, &count);
+    }
     if !peers.iter().any(|peer| peer.interesting) {
         return format!("{count}, none has what is missing here");
     }
@@ -45,6 +48,18 @@ fn explain(
         return format!("{count}, those that let us ask do not answer");
     }
     format!("{count}, waiting for the first data")
+}
+
+/// There are peers, and yet no metadata.
+fn no_metadata(metadata: &MetadataStats, peers: &str) -> String {
+    match (metadata.sources, metadata.too_large) {
+        (0, Some(size)) => format!(
+            "{peers}, whose metadata of {} is more than is fetched",
+            units::size(u64::from(size))
+        ),
+        (0, None) => format!("{peers}, none has the metadata"),
+        (sources, _) => format!("{peers}, waiting for {sources} of them to send the metadata"),
+    }
 }
 
 /// Nobody to connect to: the trackers are to blame, the most telling one first.

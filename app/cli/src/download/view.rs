@@ -25,6 +25,8 @@ pub(crate) struct View {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// What a link stands for is looked for.
+    Metadata,
     #[default]
     Checking,
     Downloading,
@@ -40,6 +42,7 @@ impl View {
     /// ` 41%  2.4/5.9 GB  ↓ 86.1 MB/s ↑ 3.2 MB/s  38 peers (21 seeds)  eta 0:40`
     pub(crate) fn line(&self) -> String {
         match self.phase {
+            Phase::Metadata => self.fetching(),
             Phase::Checking => format!("{}  checking what is there", self.share()),
             Phase::Syncing => format!("{}  making it durable", self.share()),
             Phase::Stopping => format!("{}  saving and saying goodbye", self.share()),
@@ -52,6 +55,25 @@ impl View {
                 self.peers()
             ),
             Phase::Downloading => self.downloading(),
+        }
+    }
+
+    /// `fetching metadata  16.4/40.0 kB  3 peers`
+    fn fetching(&self) -> String {
+        if let Some(why) = &self.stalled {
+            return format!("fetching metadata  {why}");
+        }
+        match (self.peers, self.total) {
+            (0, _) => "fetching metadata  looking for peers".to_owned(),
+            (peers, 0) => format!(
+                "fetching metadata  {}",
+                units::count(u64::from(peers), "peer")
+            ),
+            (peers, total) => format!(
+                "fetching metadata  {}  {}",
+                units::size_of(self.done, total),
+                units::count(u64::from(peers), "peer")
+            ),
         }
     }
 
@@ -169,6 +191,32 @@ mod tests {
         };
         let line = "seeding  ↑ 3.2 MB/s  uploaded 150 B (ratio 1.50)  1 peer (21 seeds)";
         assert_eq!(seeding.line(), line);
+    }
+
+    #[test]
+    fn lines_while_the_metadata_is_fetched() {
+        let fetching = View {
+            phase: Phase::Metadata,
+            done: 0,
+            total: 0,
+            peers: 0,
+            ..view()
+        };
+        let line = "fetching metadata  looking for peers";
+        assert_eq!(fetching.line(), line);
+        let fetching = View {
+            done: 16_384,
+            total: 40_000,
+            peers: 3,
+            ..fetching
+        };
+        assert_eq!(fetching.line(), "fetching metadata  16.4/40.0 kB  3 peers");
+        let stalled = View {
+            stalled: Some("no peers: tracker.example knows of none".to_owned()),
+            ..fetching
+        };
+        let line = "fetching metadata  no peers: tracker.example knows of none";
+        assert_eq!(stalled.line(), line);
     }
 
     #[test]

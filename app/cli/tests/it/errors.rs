@@ -18,9 +18,9 @@ fn messages_say_what_why_and_what_next() {
     let hash = "0123456789abcdef0123456789abcdef01234567";
     let magnet = format!("magnet:?xt=urn:btih:{hash}&dn=Some+thing");
     let help = "hint: `torr --help` shows what there is\n";
-    let file = "hint: get the .torrent file, and give that to torr\n";
+    let fetch = "hint: `torr magnet LINK --save FILE` fetches the .torrent\n";
     let cases: &[(&[&str], i32, String)] = &[
-        (&[], 2, "torr: torr: there is nothing to download\nhint: give a .torrent file; `torr --help` shows what there is\n".into()),
+        (&[], 2, "torr: torr: there is nothing to download\nhint: give a .torrent file or a magnet link; `torr --help` shows what there is\n".into()),
         (&["inof"], 2, "torr: inof: neither a command nor a file that is there\nhint: did you mean `torr info`?\n".into()),
         (&["xyzzy"], 2, format!("torr: xyzzy: neither a command nor a file that is there\n{help}")),
         (&["x.torrent", "--sede"], 2, "torr: --sede: no such option\nhint: did you mean `--seed`?\n".into()),
@@ -32,10 +32,9 @@ fn messages_say_what_why_and_what_next() {
         (&["-", "-"], 2, "torr: -: standard input can be read once only\n".into()),
         (&["missing.torrent"], 4, "torr: missing.torrent: No such file or directory\n".into()),
         (&["folder"], 3, "torr: folder: it is a folder, not a torrent\nhint: `torr create` makes a torrent of a folder\n".into()),
-        (&[&magnet], 3, format!("torr: Some thing: downloading by magnet link is not supported yet\n{file}")),
         (&["magnet:?dn=x"], 3, "torr: magnet link: the magnet link names no torrent: `xt=urn:btih:` is missing\n".into()),
-        (&[hash], 3, format!("torr: {hash}: downloading by info-hash is not supported yet\n{file}")),
-        (&["https://e.example/a.torrent"], 3, format!("torr: URL: fetching a torrent from a URL is not supported yet\n{file}")),
+        (&["info", &magnet], 3, format!("torr: Some thing: what is in it is known to its peers only\n{fetch}")),
+        (&[&hash.repeat(2)[..64]], 3, format!("torr: {}: BitTorrent v2 is not supported yet\n", &hash.repeat(2)[..64])),
     ];
     for (args, code, text) in cases {
         assert_eq!(&fails(&world, args), &(*code, text.clone()), "{args:?}");

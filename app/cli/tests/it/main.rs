@@ -7,6 +7,7 @@ mod errors;
 mod hostile;
 mod info;
 mod inside;
+mod magnet;
 mod options;
 mod several;
 mod terminal;

@@ -4,6 +4,7 @@
 
 mod common;
 mod limits;
+mod magnet;
 mod resume;
 mod swarm;
 mod transfer;

@@ -65,6 +65,9 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
             Done::Marker(marker)
         }
     };
-    command.arg(&job.torrent.path);
+    match &job.options.link {
+        Some(link) => command.arg(link),
+        None => command.arg(&job.torrent.path),
+    };
     Ok((command, done))
 }

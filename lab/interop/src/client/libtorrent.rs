@@ -6,10 +6,11 @@ use crate::world::Node;
 pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     let mut command = node.command(&tools.python);
     command.arg("-u").arg(tools.scripts.join("lt_peer.py"));
-    command
-        .arg(&job.torrent.path)
-        .arg(&job.dir)
-        .args(["--port", &PORT.to_string()]);
+    match &job.options.link {
+        Some(link) => command.arg(link),
+        None => command.arg(&job.torrent.path),
+    };
+    command.arg(&job.dir).args(["--port", &PORT.to_string()]);
     if let Some(limit) = job.options.upload_limit {
         command.args(["--upload-limit", &limit.to_string()]);
     }

@@ -61,6 +61,8 @@ pub struct Options {
     pub trust: bool,
     /// Queues for a long fast line (libtorrent).
     pub long_line: bool,
+    /// A magnet link instead of the torrent file.
+    pub link: Option<String>,
     /// What the client usually has, where it is not said.
     pub encryption: Option<Encryption>,
 }
@@ -175,6 +177,9 @@ impl Client {
             Self::Rtorrent => rtorrent::command(node, job)?,
         };
         let proc = Proc::spawn(node, &log, command)?;
+        if let (Self::Transmission, Some(link)) = (self, &job.options.link) {
+            transmission::add(node, link)?;
+        }
         Ok(Peer { proc, done })
     }
 }

@@ -50,7 +50,10 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         "method.set_key = event.download.{event}, lab_done, \"execute.nothrow={}\"",
         hook.display()
     )?;
-    writeln!(config, "load.start = {}", job.torrent.path.display())?;
+    match &job.options.link {
+        Some(link) => writeln!(config, "load.start = \"{link}\"")?,
+        None => writeln!(config, "load.start = {}", job.torrent.path.display())?,
+    }
     let path = node.dir.join("home/rtorrent.rc");
     std::fs::write(&path, config).context("writing rtorrent.rc")?;
     let mut command = node.command("rtorrent");

@@ -15,7 +15,11 @@ pub fn state_dir(node: &Node) -> PathBuf {
 
 pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     let mut command = node.command(&tools.torr);
-    command.arg(&job.torrent.path).arg("-d").arg(&job.dir);
+    match &job.options.link {
+        Some(link) => command.arg(link),
+        None => command.arg(&job.torrent.path),
+    };
+    command.arg("-d").arg(&job.dir);
     command.args(["--port", &PORT.to_string(), "--json", "--progress", "none"]);
     command.arg("--state").arg(state_dir(node));
     if let Some(limit) = job.options.upload_limit {

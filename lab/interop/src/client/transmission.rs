@@ -1,12 +1,16 @@
 //! transmission-daemon, watched through transmission-remote.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{Done, Encryption, Job, PORT, Remote, Start};
+use crate::process::{output, wait_for};
 use crate::world::Node;
 
 const RPC_PORT: u16 = 9091;
+const ADD_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     let config = node.dir.join("home/transmission");
@@ -14,12 +18,12 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     for dir in [&config, &watch] {
         std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
-    let file = job
-        .torrent
-        .path
-        .file_name()
-        .context("a torrent file has a name")?;
-    std::fs::copy(&job.torrent.path, watch.join(file)).context("copying the torrent file")?;
+    // A link is added once it runs: version 3.00 does not watch for them.
+    if job.options.link.is_none() {
+        let file = job.torrent.path.file_name();
+        let file = file.context("a torrent file has a name")?;
+        std::fs::copy(&job.torrent.path, watch.join(file)).context("copying the torrent file")?;
+    }
     // Its unit is 1000 bytes per second.
     let limit = job.options.upload_limit.map(|limit| limit / 1000);
     // It cannot be told to refuse encryption, only not to begin with it.
@@ -62,9 +66,23 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     command
         .args(["--foreground", "--log-info", "--config-dir"])
         .arg(&config);
-    let remote = Remote {
+    Ok((command, Done::Remote(remote("--list"))))
+}
+
+fn remote(verb: &str) -> Remote {
+    Remote {
         program: "transmission-remote".to_owned(),
-        args: vec![format!("127.0.0.1:{RPC_PORT}"), "--list".to_owned()],
-    };
-    Ok((command, Done::Remote(remote)))
+        args: vec![format!("127.0.0.1:{RPC_PORT}"), verb.to_owned()],
+    }
+}
+
+/// Has a running daemon follow a link.
+pub(super) fn add(node: &Node, link: &str) -> Result<()> {
+    let add = remote("--add");
+    wait_for("transmission to take the link", ADD_LIMIT, || {
+        let mut command = node.command(&add.program);
+        command.args(&add.args).arg(link);
+        let out = output(command, Duration::from_secs(10))?;
+        Ok(String::from_utf8_lossy(&out.stdout).contains("success"))
+    })
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use torr_base::{Bitfield, Geometry, Instant};
 
 use super::{Expect, Peer, SameId, Scenario, Step, What, duration, pieces};
-use crate::{Claims, Hello, LinkProfile, Manners, NodePlan, Serves, Unchokes, words};
+use crate::{
+    Claims, Hello, LinkProfile, Manners, MetadataManners, NodePlan, Serves, Unchokes, words,
+};
 
 type Parsed<T> = Result<T, String>;
 
@@ -16,6 +18,7 @@ pub(super) fn parse(text: &str) -> Parsed<Scenario> {
     let geometry = geometry(&lines).ok_or("no `pieces N x LENGTH`")?;
     let mut scenario = Scenario {
         geometry,
+        metadata_len: None,
         node: NodePlan::new(Bitfield::new(geometry.piece_count())),
         files: std::iter::once(0..geometry.piece_count()).collect(),
         peers: Vec::new(),
@@ -53,6 +56,11 @@ fn parse_line(scenario: &mut Scenario, number: usize, line: &str) -> Parsed<()> 
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
         "pieces" | "total" => Ok(()),
+        "metadata" => {
+            let len = bytes(rest).ok_or("metadata LENGTH")?;
+            scenario.metadata_len = Some(len as usize);
+            Ok(())
+        }
         "node:" => rest
             .split(';')
             .try_for_each(|part| node(scenario, part.trim())),
@@ -115,6 +123,7 @@ fn node(scenario: &mut Scenario, part: &str) -> Parsed<()> {
     match word {
         "have" => plan.have = pieces(rest, geometry).ok_or("have PIECES")?,
         "wants" => plan.wanted = Some(pieces(rest, geometry).ok_or("wants PIECES")?),
+        "magnet" => plan.magnet = true,
         "sequential" => plan.sequential = true,
         "up" => plan.up_rate = Some(number()?),
         "down" => plan.down_rate = Some(number()?),
@@ -186,6 +195,8 @@ fn trait_of(scenario: &Scenario, peer: &mut Peer, part: &str) -> Option<()> {
                 offset: raw.offset,
             };
         }
+        ["metadata", how] => manners.metadata = metadata(how, None)?,
+        ["metadata", how, n] => manners.metadata = metadata(how, Some(n))?,
         ["ignores", "cancels"] => manners.ignores_cancels = true,
         ["leeches"] => manners.leeches = true,
         ["never", "reads"] => manners.reads = false,
@@ -213,6 +224,22 @@ fn trait_of(scenario: &Scenario, peer: &mut Peer, part: &str) -> Option<()> {
     Some(())
 }
 
+fn metadata(how: &str, n: Option<&str>) -> Option<Option<MetadataManners>> {
+    let number = || n?.parse().ok();
+    Some(Some(match how {
+        "none" => return Some(None),
+        "right" => MetadataManners::Right,
+        "wrong" if n.is_some() => MetadataManners::WrongAt(number()?),
+        "wrong" => MetadataManners::Wrong,
+        "larger" => MetadataManners::Larger,
+        "silent" => MetadataManners::Silent,
+        "rejects" => MetadataManners::Rejects,
+        "lacks" => MetadataManners::Lacks,
+        "of" => MetadataManners::Sized(number()?),
+        _ => return None,
+    }))
+}
+
 fn expect(scenario: &Scenario, text: &str) -> Parsed<Expect> {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     let numbers = || {
@@ -224,6 +251,8 @@ fn expect(scenario: &Scenario, text: &str) -> Parsed<Expect> {
     Ok(match (word, rest) {
         ("done", _) => Expect::Done,
         ("not", "done") => Expect::NotDone,
+        ("metadata", _) => Expect::Metadata(true),
+        ("no", "metadata") => Expect::Metadata(false),
         ("closed", rest) => {
             let (name, why) = rest.split_once(':').unwrap_or((rest, ""));
             Expect::Closed {

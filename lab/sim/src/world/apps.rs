@@ -1,6 +1,7 @@
 //! What nodes and puppets want done, and how they are read and written.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use torr_node::{Action, News, Notice};
 
@@ -11,6 +12,8 @@ use crate::puppet::{Deed, Puppet, Stage};
 use crate::tracker::Answer;
 use crate::world::{Event, Work, World};
 
+/// How long it takes to open a storage.
+const OPENING: Duration = Duration::from_millis(50);
 /// Bytes that wait to be sent where no more of a flood is added to them.
 const FLOOD_MAX: usize = 64 * 1024;
 
@@ -106,6 +109,14 @@ impl<F: Fidelity> World<F> {
                 }
                 Notice::FileDone { file } => told.files.push(file as u32),
                 Notice::Complete => told.complete = told.complete.or(Some(now)),
+                Notice::Metadata(bytes) => {
+                    assert_eq!(
+                        bytes, self.torrent.metadata,
+                        "node {host} took wrong metadata"
+                    );
+                    told.metadata = Some(now);
+                    self.agenda.at(now + OPENING, Event::Begin(host));
+                }
                 Notice::Lost { .. } => unreachable!("nobody changes files here"),
                 Notice::Synced => told.synced = told.synced.or(Some(now)),
                 Notice::Failed(error) => told.failed = Some(error),

@@ -131,6 +131,7 @@ impl Side {
             },
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),
+            metadata: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,

@@ -185,6 +185,7 @@ impl Rig {
             have,
             partial: partial.map(|(p, b)| (PieceIndex::new(p), b)).collect(),
             wanted: Bitfield::full(setup.pieces),
+            metadata: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use torr_base::{BLOCK_LEN, Bitfield, Block, Instant, PieceIndex, RawBlock};
 use torr_store::BufSource;
-use torr_wire::{ExtendedHandshake, Landing, Message, WireSink};
+use torr_wire::{Landing, Message, WireSink};
 
 use crate::action::{CloseReason, Misbehaved, Outbox, PeerKey};
 use crate::assembly::Placed;
@@ -17,11 +17,11 @@ use crate::swarm::Swarm;
 const CHOKED_REQUESTS_MAX: u32 = 50;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Pieces that a peer may offer as allowed fast; more are ignored.
-const ALLOWED_FAST_MAX: usize = 64;
+pub(super) const ALLOWED_FAST_MAX: usize = 64;
 /// `have`s beyond twice the number of pieces and this are a flood.
 const HAVES_FREE: u32 = 1_000;
 /// Cancels and rejects beyond those that requests of either side account for.
-const VAIN_MAX: u32 = 5_000;
+pub(super) const VAIN_MAX: u32 = 5_000;
 /// Control bytes that may wait for a peer that keeps talking and does not read.
 const OUT_MAX: usize = 256 * 1024;
 
@@ -148,6 +148,9 @@ impl<B> PeerCx<'_, B> {
         ) {
             peer.spoke = true;
         }
+        if !self.swarm.is_known() {
+            return self.handle_early(message, first, fast);
+        }
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
             Message::Choke => self.choked(),
@@ -166,8 +169,7 @@ impl<B> PeerCx<'_, B> {
             }
             Message::Request(range) => self.request(range),
             Message::Cancel(range) => self.cancel(range),
-            Message::Extended { id: 0, payload } => self.extended(payload),
-            Message::Extended { .. } => Ok(()),
+            Message::Extended { id, payload } => self.extended(id, payload),
             Message::HaveAll if fast => {
                 let pieces = self.swarm.geometry.piece_count();
                 self.swarm.set_peer_have(self.key, Bitfield::full(pieces));
@@ -192,7 +194,7 @@ impl<B> PeerCx<'_, B> {
             .ok_or(Misbehaved::PieceOutOfRange)
     }
 
-    fn choked(&mut self) -> Result<(), Misbehaved> {
+    pub(super) fn choked(&mut self) -> Result<(), Misbehaved> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
@@ -206,7 +208,7 @@ impl<B> PeerCx<'_, B> {
         Ok(())
     }
 
-    fn unchoked(&mut self) -> Result<(), Misbehaved> {
+    pub(super) fn unchoked(&mut self) -> Result<(), Misbehaved> {
         if let Some(peer) = self.swarm.peers.get_mut(self.key) {
             peer.chokes_us = false;
             peer.barren_at = None;
@@ -215,7 +217,7 @@ impl<B> PeerCx<'_, B> {
         Ok(())
     }
 
-    fn interested(&mut self, interested: bool) -> Result<(), Misbehaved> {
+    pub(super) fn interested(&mut self, interested: bool) -> Result<(), Misbehaved> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
@@ -292,23 +294,7 @@ impl<B> PeerCx<'_, B> {
             return Ok(());
         }
         if !has || (peer.choked_by_us && !fast_piece) {
-            if self.now.since(peer.choked_minute) >= MINUTE {
-                peer.choked_minute = self.now;
-                peer.choked_requests = 0;
-            }
-            // Requests that crossed our choke on the way are forgiven: up to what was allowed.
-            let crossed = peer
-                .choked_at
-                .is_some_and(|at| self.now.since(at) < Duration::from_secs(10));
-            let forgiven = if crossed { REQUESTS_MAX as u32 } else { 0 };
-            peer.choked_requests += 1;
-            if peer.choked_requests > CHOKED_REQUESTS_MAX + forgiven {
-                return Err(Misbehaved::RequestsWhileChoked);
-            }
-            if peer.fast {
-                peer.send(Message::Reject(range), self.out);
-            }
-            return Ok(());
+            return self.refuse(range);
         }
         match peer.upload.push(range) {
             Ok(_) => {
@@ -321,7 +307,31 @@ impl<B> PeerCx<'_, B> {
         }
     }
 
-    fn cancel(&mut self, range: RawBlock) -> Result<(), Misbehaved> {
+    /// It asks for what it may not have, or what is not here.
+    pub(super) fn refuse(&mut self, range: RawBlock) -> Result<(), Misbehaved> {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        if self.now.since(peer.choked_minute) >= MINUTE {
+            peer.choked_minute = self.now;
+            peer.choked_requests = 0;
+        }
+        // Requests that crossed our choke on the way are forgiven: up to what was allowed.
+        let crossed = peer
+            .choked_at
+            .is_some_and(|at| self.now.since(at) < Duration::from_secs(10));
+        let forgiven = if crossed { REQUESTS_MAX as u32 } else { 0 };
+        peer.choked_requests += 1;
+        if peer.choked_requests > CHOKED_REQUESTS_MAX + forgiven {
+            return Err(Misbehaved::RequestsWhileChoked);
+        }
+        if peer.fast {
+            peer.send(Message::Reject(range), self.out);
+        }
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, range: RawBlock) -> Result<(), Misbehaved> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
@@ -379,31 +389,6 @@ impl<B> PeerCx<'_, B> {
         if peer.fast_for_us.len() < ALLOWED_FAST_MAX && !peer.fast_for_us.contains(&piece) {
             peer.fast_for_us.push(piece);
             peer.barren_at = None;
-        }
-        Ok(())
-    }
-
-    fn extended(&mut self, payload: &[u8]) -> Result<(), Misbehaved> {
-        let hello = ExtendedHandshake::parse(payload).map_err(|_| Misbehaved::ExtendedHandshake)?;
-        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
-            return Ok(());
-        };
-        if let Some(reqq) = hello.reqq {
-            peer.requests.set_reqq(reqq);
-        }
-        let listens = match (peer.listens, hello.port) {
-            (None, Some(port)) => Some(port),
-            (Some(_), _) | (None, None) => None,
-        };
-        peer.listens = peer.listens.or(listens);
-        let listens = listens.and_then(|_| peer.listen_addr());
-        if let Some(client) = hello.client.filter(|client| !client.is_empty()) {
-            peer.client = client;
-        }
-        peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
-        if let Some(addr) = listens {
-            // It need not be dialled there.
-            self.swarm.dialer.connected(addr, self.now);
         }
         Ok(())
     }

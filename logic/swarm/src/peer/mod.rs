@@ -3,6 +3,8 @@
 //! `inbound` hears it, `outbound` speaks to it, [`Requests`] holds what it owes us and [`Upload`] what
 //! we owe it.
 
+mod early;
+mod extensions;
 mod inbound;
 mod outbound;
 pub(crate) mod requests;
@@ -13,8 +15,9 @@ pub(crate) mod upload;
 use std::net::SocketAddr;
 
 use torr_base::{Bitfield, Instant, PeerId, PieceIndex};
-use torr_wire::Message;
+use torr_wire::{ExtensionIds, Message};
 
+use early::Claim;
 pub use inbound::PeerCx;
 pub(crate) use requests::Requests;
 pub use transmit::Sources;
@@ -22,6 +25,7 @@ use turns::Turns;
 pub(crate) use upload::Upload;
 
 use crate::action::{Action, ConnKey, Outbox};
+use crate::metadata::Asked;
 use crate::rates::Rate;
 
 /// A peer that rejects requests for so many pieces is not asked for anything for a while.
@@ -52,7 +56,11 @@ pub(crate) struct Peer<B> {
     pub(crate) id: PeerId,
     pub(crate) fast: bool,
     pub(crate) extended: bool,
+    /// What it calls its extensions.
+    pub(crate) extensions: ExtensionIds,
 
+    /// What it said that it has before the metadata was known.
+    pub(crate) claim: Claim,
     pub(crate) have: Bitfield,
     /// It has everything, and is counted as a seed in the availability instead of piece by piece.
     pub(crate) seed: bool,
@@ -91,6 +99,7 @@ pub(crate) struct Peer<B> {
     /// The state of the candidates in which the picker found none for it.
     pub(crate) barren_at: Option<u64>,
     pub(crate) upload: Upload<B>,
+    pub(crate) metadata_asked: Asked,
     /// When a block was last handed to the kernel where it lies in its file.
     pub(crate) file_sent: Option<Instant>,
     /// Control messages that wait to be written.
@@ -134,6 +143,8 @@ impl<B> Peer<B> {
             id: new.id,
             fast: new.fast,
             extended: new.extended,
+            extensions: ExtensionIds::default(),
+            claim: Claim::default(),
             have: Bitfield::new(pieces),
             seed: false,
             spoke: false,
@@ -156,6 +167,7 @@ impl<B> Peer<B> {
             opened: None,
             barren_at: None,
             upload: Upload::new(),
+            metadata_asked: Asked::default(),
             file_sent: None,
             out: Vec::new(),
             woken: false,

@@ -2,7 +2,7 @@
 
 use torr_base::{Instant, PieceIndex, RawBlock};
 use torr_store::BufSource;
-use torr_wire::{ExtendedHandshake, Message, allowed_fast_set};
+use torr_wire::{ExtendedHandshake, Extension, ExtensionIds, Message, allowed_fast_set};
 
 use crate::action::{Outbox, PeerKey};
 use crate::peer::Peer;
@@ -11,6 +11,8 @@ use crate::swarm::Swarm;
 
 /// How many pieces a peer may ask for while choked (BEP 6), and how few pieces it must have for that.
 const ALLOWED_FAST: usize = 10;
+/// What peers may send us under our ids.
+const EXTENSIONS: [Extension; 1] = [Extension::Metadata];
 /// BEP 10: the id under which a side's own handshake goes.
 const EXTENDED_HANDSHAKE: u8 = 0;
 
@@ -18,12 +20,15 @@ impl<B> Swarm<B> {
     /// The first words: extension handshake, what we have, allowed fast pieces.
     pub(crate) fn greet(&mut self, key: PeerKey, out: &mut Outbox<B>) {
         let complete = self.is_complete();
+        let metadata_size = self.metadata_size();
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         if peer.extended {
             let port = self.config.listen_port;
             let hello = ExtendedHandshake {
+                extensions: ExtensionIds::own(&EXTENSIONS),
+                metadata_size,
                 port: (port > 0).then_some(port),
                 client: Some(self.config.client.clone()),
                 your_ip: Some(peer.addr.ip()),
@@ -47,6 +52,14 @@ impl<B> Swarm<B> {
         } else {
             peer.send(Message::Bitfield(&self.have.to_bytes()), out);
         }
+        self.allow_fast(key, out);
+    }
+
+    /// Says which pieces it may ask for while choked (BEP 6).
+    pub(crate) fn allow_fast(&mut self, key: PeerKey, out: &mut Outbox<B>) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
         if peer.fast && self.config.upload {
             let pieces = self.geometry.piece_count();
             let set = allowed_fast_set(peer.addr.ip(), &self.info_hash, pieces, ALLOWED_FAST);

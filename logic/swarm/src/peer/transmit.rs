@@ -58,7 +58,8 @@ impl<B> Swarm<B> {
             }
         }
         peer.haves_told = self.have_log.len();
-        let block = if may_upload {
+        // A block of metadata is as long as one of the torrent: one of the two at a time.
+        let block = if may_upload && !self.write_metadata(key, control) {
             self.block_for(now, key, from, out)
         } else {
             None
@@ -179,11 +180,11 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// Whether the peer waits for a block that may be had.
+    /// Whether the peer waits for a block that may be had, of the torrent or of its metadata.
     #[must_use]
     pub fn has_block_for(&self, key: PeerKey) -> bool {
         self.peers
             .get(key)
-            .is_some_and(|peer| peer.upload.is_waiting())
+            .is_some_and(|peer| peer.upload.is_waiting() || peer.metadata_asked.is_waiting())
     }
 }

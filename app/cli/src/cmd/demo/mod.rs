@@ -15,7 +15,7 @@ use torr::{AddTorrent, CreateTorrent, PortChoice, Session, SessionConfig, Torren
 use crate::args::high::{Goal, Show, Talk, default_mode, parse_mode};
 use crate::args::low::{DemoArgs, Mode};
 use crate::cmd::work;
-use crate::download::{Outcome, Plan, Planned, Screen, Wish, Wishes, run_plan, runtime};
+use crate::download::{Facts, Outcome, Plan, Planned, Screen, Wish, Wishes, run_plan, runtime};
 use crate::env::Env;
 use crate::failure::{Exit, Failure, plain_io};
 use crate::units;
@@ -171,18 +171,13 @@ impl Demo {
     fn plan(&self, torrent: Vec<u8>) -> Result<Plan, Failure> {
         let meta = Metainfo::parse(&torrent);
         let meta = meta.map_err(|error| Failure::new(Exit::Other, "torrent", error.to_string()))?;
-        let info = meta.info();
-        let files = info.files().len() as u64;
         let planned = Planned {
             word: NAME.to_owned(),
             name: NAME.to_owned(),
-            hash: info.info_hash().to_string(),
+            hash: meta.info().info_hash().to_string(),
             magnet: meta.magnet().to_string(),
-            private: false,
-            files,
-            files_wanted: files,
-            bytes_wanted: info.map().stored(),
-            warnings: Vec::new(),
+            choose: None,
+            facts: Some(Facts::of(&meta, None, Some(NAME))),
             add: AddTorrent::new(torrent, &self.download),
         };
         Ok(Plan {

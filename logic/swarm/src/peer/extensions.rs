@@ -1,0 +1,72 @@
+//! Messages of the extension protocol (BEP 10): a peer's handshake, and what it sends under our ids.
+
+use torr_wire::{ExtendedHandshake, Extension};
+
+use crate::action::Misbehaved;
+use crate::peer::PeerCx;
+
+impl<B> PeerCx<'_, B> {
+    /// An `extended` message came.
+    pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), Misbehaved> {
+        if id == 0 {
+            return self.extended_handshake(payload);
+        }
+        match Extension::from_own_id(id) {
+            Some(Extension::Metadata) => {
+                let Self {
+                    swarm,
+                    key,
+                    now,
+                    bufs,
+                    out,
+                    ..
+                } = self;
+                swarm.metadata_message(*now, *key, payload, *bufs, out)
+            }
+            // Not ours, or not announced.
+            Some(
+                Extension::Pex | Extension::DontHave | Extension::UploadOnly | Extension::Holepunch,
+            )
+            | None => Ok(()),
+        }
+    }
+
+    fn extended_handshake(&mut self, payload: &[u8]) -> Result<(), Misbehaved> {
+        let hello = ExtendedHandshake::parse(payload).map_err(|_| Misbehaved::ExtendedHandshake)?;
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.extensions.apply(&hello.extensions);
+        if let Some(reqq) = hello.reqq {
+            peer.requests.set_reqq(reqq);
+        }
+        let listens = match (peer.listens, hello.port) {
+            (None, Some(port)) => Some(port),
+            (Some(_), _) | (None, None) => None,
+        };
+        peer.listens = peer.listens.or(listens);
+        let listens = listens.and_then(|_| peer.listen_addr());
+        if let Some(client) = hello.client.filter(|client| !client.is_empty()) {
+            peer.client = client;
+        }
+        peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        let gives = peer.extensions.get(Extension::Metadata).is_some();
+        if let Some(addr) = listens {
+            // It need not be dialled there.
+            self.swarm.dialer.connected(addr, self.now);
+        }
+        match hello.metadata_size.filter(|_| gives) {
+            Some(size) => {
+                let Self {
+                    swarm,
+                    key,
+                    now,
+                    out,
+                    ..
+                } = self;
+                swarm.metadata_offered(*now, *key, size, out)
+            }
+            None => Ok(()),
+        }
+    }
+}

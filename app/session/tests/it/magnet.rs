@@ -201,9 +201,15 @@ fn gives(info_hash: torr::InfoHash, bytes: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind((HERE, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
-        let mut hello = [0; 68];
-        socket.read_exact(&mut hello).unwrap();
+        // The first who comes speaks encrypted, which is not understood here; the second does not.
+        let mut socket = loop {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut hello = [0; 68];
+            socket.read_exact(&mut hello).unwrap();
+            if hello.starts_with(b"\x13BitTorrent protocol") {
+                break socket;
+            }
+        };
         let ours = Handshake {
             reserved: torr_wire::Reserved::EXTENDED,
             info_hash,

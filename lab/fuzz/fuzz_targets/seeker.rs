@@ -25,7 +25,7 @@ const INFO_HASH: [u8; 20] = [
 /// A disk on which every second piece fails.
 fn serve(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
     let result = match job.task {
-        DiskTask::Hash { runs } => DiskResult::Hashed { runs },
+        DiskTask::Hash { runs, .. } => DiskResult::Hashed { runs },
             DiskTask::Commit { pieces, .. } => {
             let pieces = pieces.into_iter().map(|commit| {
                 let right = commit.piece.get().is_multiple_of(2);

@@ -192,14 +192,13 @@ impl<B> Node<B> {
 
     /// How many bytes should have come on the connection before they are worth a turn; 1 where each is. It
     /// changes with the turns of the connection, and an [`Action::Wake`] comes where it falls without one.
-    #[must_use]
-    pub fn read_goal(&self, now: Instant, conn: ConnKey) -> usize {
+    pub fn read_goal(&mut self, now: Instant, conn: ConnKey) -> usize {
         let peer = self.conns.get(conn).and_then(Conn::peer);
         let limited = self.down.rate().is_some();
         let Some((torrent, peer)) = peer.filter(|_| !limited) else {
             return 1;
         };
-        let torrent = self.torrents.get(torrent);
+        let torrent = self.torrents.get_mut(torrent);
         torrent.map_or(1, |torrent| torrent.swarm.read_goal(now, peer))
     }
 

@@ -325,9 +325,8 @@ impl<B> Swarm<B> {
     }
 
     /// How many bytes of the peer should have come before they are worth a turn; 1 where each is.
-    #[must_use]
-    pub fn read_goal(&self, now: Instant, key: PeerKey) -> usize {
-        let peer = self.peers.get(key);
+    pub fn read_goal(&mut self, now: Instant, key: PeerKey) -> usize {
+        let peer = self.peers.get_mut(key);
         peer.map_or(1, |peer| {
             peer.requests.read_goal(peer.down.per_second(), now)
         })

@@ -123,7 +123,7 @@ impl<B> Swarm<B> {
             peer.requests
                 .adapt(peer.down.per_second(), peer.down.latest());
         }
-        if peer.requests.is_short_of_goal(peer.down.per_second(), now) {
+        if peer.requests.is_short_of_goal(now) {
             peer.wake(out);
         }
         if now.since(peer.spoken) >= KEEP_ALIVE {

@@ -50,6 +50,8 @@ pub(crate) struct Requests {
     latency: Option<Duration>,
     /// When a block last came, or the first request of an idle peer went out.
     moved: Instant,
+    /// What [`Self::read_goal`] said last.
+    goal: usize,
     pub(crate) snubbed: bool,
 }
 
@@ -73,6 +75,7 @@ impl Requests {
             rate_before: 0,
             latency: None,
             moved: now,
+            goal: 1,
             snubbed: false,
         }
     }
@@ -211,29 +214,22 @@ impl Requests {
     /// How many bytes should have come before they are worth a turn; 1 where each is. `rate` is in bytes a
     /// second. Never more than half of what is owed, so that it always comes; a power of two, so that it
     /// seldom changes.
-    pub(crate) fn read_goal(&self, rate: u64, now: Instant) -> usize {
-        let goal = self.goal(rate);
-        if now.since(self.moved) >= GOAL_PATIENCE {
-            1
-        } else {
-            goal
-        }
-    }
-
-    /// Whether bytes may have come that were not enough for a turn, and the rest of them will not come.
-    pub(crate) fn is_short_of_goal(&self, rate: u64, now: Instant) -> bool {
-        self.goal(rate) > 1 && now.since(self.moved) >= GOAL_PATIENCE
-    }
-
-    fn goal(&self, rate: u64) -> usize {
+    pub(crate) fn read_goal(&mut self, rate: u64, now: Instant) -> usize {
         let owed = self.asked.len() as u64 * u64::from(BLOCK_LEN);
         let in_time = rate / (1_000 / GOAL_TIME.as_millis() as u64);
         let bytes = in_time.min(owed / 2).min(GOAL_MAX);
-        if bytes < GOAL_MIN {
-            1
-        } else {
+        let patient = now.since(self.moved) < GOAL_PATIENCE;
+        self.goal = if patient && bytes >= GOAL_MIN {
             1 << bytes.ilog2()
-        }
+        } else {
+            1
+        };
+        self.goal
+    }
+
+    /// Whether bytes may have come that were too few for the goal that was told, and the rest will not come.
+    pub(crate) fn is_short_of_goal(&self, now: Instant) -> bool {
+        self.goal > 1 && now.since(self.moved) >= GOAL_PATIENCE
     }
 
     /// Whether a block came of late.
@@ -306,23 +302,26 @@ mod tests {
         let mut r = Requests::new(Instant::ZERO);
         r.set_reqq(500);
         r.depth = 500;
-        let of =
-            |r: &Requests, rate, ms| r.read_goal(rate, Instant::ZERO + Duration::from_millis(ms));
-        assert_eq!(of(&r, 1_000_000_000, 0), 1, "nothing is owed");
+        let of = |r: &mut Requests, rate, ms| {
+            r.read_goal(rate, Instant::ZERO + Duration::from_millis(ms))
+        };
+        assert_eq!(of(&mut r, 1_000_000_000, 0), 1, "nothing is owed");
         (0..200).for_each(|index| r.push(block(index), Instant::ZERO));
-        assert_eq!(of(&r, 1_000_000_000, 0), 1 << 20);
-        assert_eq!(of(&r, 50_000_000, 0), 128 << 10);
-        assert_eq!(of(&r, 10_000_000, 0), 1);
-        // It stopped in the middle: what has come is looked at.
-        assert_eq!(of(&r, 1_000_000_000, 100), 1);
-        assert!(r.is_short_of_goal(1_000_000_000, Instant::ZERO + GOAL_PATIENCE));
+        assert_eq!(of(&mut r, 1_000_000_000, 0), 1 << 20);
+        assert_eq!(of(&mut r, 50_000_000, 0), 128 << 10);
+        assert_eq!(of(&mut r, 10_000_000, 0), 1);
+        // It stopped in the middle: what has come is looked at, however slow it is by then.
+        assert_eq!(of(&mut r, 14_000_000, 0), 64 << 10);
+        assert!(r.is_short_of_goal(Instant::ZERO + GOAL_PATIENCE));
+        assert_eq!(of(&mut r, 1_000_000_000, 100), 1);
+        assert!(!r.is_short_of_goal(Instant::ZERO + GOAL_PATIENCE));
         // The end comes near: half of what is owed, until that is too little.
         (0..190)
             .for_each(|index| assert_eq!(r.complete(block(index), Instant::ZERO), Arrival::Asked));
-        assert_eq!(of(&r, 1_000_000_000, 0), 64 << 10);
+        assert_eq!(of(&mut r, 1_000_000_000, 0), 64 << 10);
         (190..195)
             .for_each(|index| assert_eq!(r.complete(block(index), Instant::ZERO), Arrival::Asked));
-        assert_eq!(of(&r, 1_000_000_000, 0), 1);
+        assert_eq!(of(&mut r, 1_000_000_000, 0), 1);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod limits;
 mod message;
 mod metadata;
 mod peer_id;
+mod pex;
 mod reader;
 mod text;
 
@@ -43,4 +44,5 @@ pub use limits::Limits;
 pub use message::{Message, piece_header};
 pub use metadata::{METADATA_LEN_MAX, METADATA_PIECES_MAX, MetadataError, MetadataMessage};
 pub use peer_id::{client_name, own_peer_id};
+pub use pex::{PEX_PEERS_MAX, PexError, PexFlags, PexMessage};
 pub use reader::{Counts, Landing, Progress, WireReader, WireSink};

@@ -28,6 +28,8 @@ pub struct SessionConfig {
     pub io: IoMode,
     /// False: nothing is ever sent but what the protocol needs.
     pub allow_upload: bool,
+    /// Peers may tell each other of peers (BEP 11), but for private torrents.
+    pub pex: bool,
     /// Let trackers of the open Internet lead to private addresses.
     pub allow_private: bool,
     /// Connections of all torrents together, and of each. There are fewer where the process may not open as
@@ -53,6 +55,7 @@ impl SessionConfig {
             memory: 64 << 20,
             io: IoMode::default(),
             allow_upload: true,
+            pex: true,
             allow_private: false,
             conns_max: 2_000,
             conns_per_torrent_max: 200,

@@ -91,6 +91,7 @@ impl Session {
             down_rate: config.down_rate,
             up_rate: config.up_rate,
             upload: config.allow_upload,
+            pex: config.pex,
             conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,
             assembly_bytes: pool_bytes / 8 * ASSEMBLY_EIGHTHS,

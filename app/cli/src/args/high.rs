@@ -84,6 +84,7 @@ pub(crate) struct Network {
     pub(crate) port: Option<(u16, u16)>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) upload: bool,
+    pub(crate) pex: bool,
 }
 
 #[derive(Debug)]
@@ -223,6 +224,7 @@ fn network(
         port: settings.parse("port", parse_port)?,
         bind: settings.parse("bind", parse_ip)?,
         upload: !settings.flag("no-upload")?,
+        pex: !settings.flag("no-pex")?,
     })
 }
 

@@ -322,6 +322,7 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
             memory: high.disk.memory,
             io: high.disk.io,
             allow_upload: high.network.upload,
+            pex: high.network.pex,
             ..SessionConfig::new(high.disk.state.clone())
         },
         torrents,

@@ -30,6 +30,8 @@ pub struct SessionConfig {
     /// False: nothing is ever sent but what the protocol needs.
     pub allow_upload: bool,
     pub encryption: Encryption,
+    /// Peers may tell each other of peers (BEP 11), but for private torrents.
+    pub pex: bool,
     /// Let trackers of the open Internet lead to private addresses.
     pub allow_private: bool,
     /// Connections of all torrents together, and of each. There are fewer where the process may not open as
@@ -56,6 +58,7 @@ impl SessionConfig {
             io: IoMode::default(),
             allow_upload: true,
             encryption: Encryption::Prefer,
+            pex: true,
             allow_private: false,
             conns_max: 2_000,
             conns_per_torrent_max: 200,

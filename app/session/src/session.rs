@@ -96,6 +96,7 @@ impl Session {
             upload: config.allow_upload,
             encryption: config.encryption,
             secret,
+            pex: config.pex,
             conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,
             assembly_bytes: pool_bytes / 8 * ASSEMBLY_EIGHTHS,

@@ -47,6 +47,8 @@ pub struct NodePlan {
     pub up_rate: Option<u64>,
     /// It knows the info-hash and nothing else, and has no piece.
     pub magnet: bool,
+    /// The torrent is private (BEP 27).
+    pub private: bool,
     /// When it starts.
     pub start: Instant,
 }
@@ -68,6 +70,7 @@ impl NodePlan {
             down_rate: None,
             up_rate: None,
             magnet: false,
+            private: false,
             start: Instant::ZERO,
         }
     }

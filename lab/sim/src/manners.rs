@@ -119,6 +119,10 @@ pub struct Manners {
     pub serves: Serves,
     /// Speaks BEP 9, and how.
     pub metadata: Option<MetadataManners>,
+    /// Speaks BEP 11, but says nothing of its own accord.
+    pub pex: bool,
+    /// Speaks BEP 54.
+    pub dont_have: bool,
     /// Sends blocks although they were cancelled.
     pub ignores_cancels: bool,
     /// Downloads.
@@ -152,6 +156,8 @@ impl Default for Manners {
             unchokes: Unchokes::AtOnce,
             serves: Serves::Right,
             metadata: Some(MetadataManners::Right),
+            pex: true,
+            dont_have: true,
             ignores_cancels: false,
             leeches: false,
             reads: true,

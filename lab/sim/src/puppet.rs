@@ -205,8 +205,14 @@ impl Puppet {
         line.greeted = true;
         let mut bytes = Vec::new();
         if line.extended {
-            let speaks = self.manners.metadata.is_some();
-            let extensions: &[_] = if speaks { &[Extension::Metadata] } else { &[] };
+            let speaks = [
+                (Extension::Metadata, self.manners.metadata.is_some()),
+                (Extension::Pex, self.manners.pex),
+                (Extension::DontHave, self.manners.dont_have),
+            ];
+            let spoken = speaks.into_iter().filter(|(_, speaks)| *speaks);
+            let extensions: Vec<_> = spoken.map(|(extension, _)| extension).collect();
+            let extensions = extensions.as_slice();
             let hello = ExtendedHandshake {
                 extensions: ExtensionIds::own(extensions),
                 port: Some(6881),

@@ -1,7 +1,7 @@
 //! Messages in the words of the scenario language, both ways: `request 3+16384`, `have 2`, `choke`.
 
 use torr_base::{Geometry, PieceIndex, RawBlock};
-use torr_wire::{Extension, Message, MetadataMessage};
+use torr_wire::{Extension, Message, MetadataMessage, PexFlags, PexMessage};
 
 /// A message as text.
 #[must_use]
@@ -25,9 +25,40 @@ pub(crate) fn say(message: &Message<'_>) -> String {
         Message::Extended { id: 0, .. } => "extended-handshake".to_owned(),
         Message::Extended { id, payload } => match Extension::from_own_id(*id) {
             Some(Extension::Metadata) => metadata(payload),
+            Some(Extension::Pex) => gossip(payload),
+            Some(Extension::DontHave) => dont_have(payload),
             Some(_) | None => format!("extended {id}"),
         },
         Message::Unknown { id } => format!("unknown {id}"),
+    }
+}
+
+/// `pex +2 -1`: whom it adds and drops, by the numbers of their hosts.
+fn gossip(payload: &[u8]) -> String {
+    let Ok(message) = PexMessage::parse(payload) else {
+        return "pex-nonsense".to_owned();
+    };
+    let host = |addr: &std::net::SocketAddr| match addr.ip() {
+        std::net::IpAddr::V4(ip) => u32::from(ip) >> 8 & 0xffff,
+        std::net::IpAddr::V6(_) => u32::MAX,
+    };
+    let added = message
+        .added
+        .iter()
+        .map(|(addr, _)| format!(" +{}", host(addr)));
+    let dropped = message
+        .dropped
+        .iter()
+        .map(|addr| format!(" -{}", host(addr)));
+    let mut words = "pex".to_owned();
+    words.extend(added.chain(dropped));
+    words
+}
+
+fn dont_have(payload: &[u8]) -> String {
+    match payload.try_into().map(u32::from_be_bytes) {
+        Ok(piece) => format!("dont-have {piece}"),
+        Err(_) => "dont-have-nonsense".to_owned(),
     }
 }
 
@@ -89,6 +120,24 @@ pub(crate) fn parse(text: &str, geometry: Geometry, f: impl FnOnce(Message<'_>))
         ("request", _, Some(raw)) => Message::Request(raw),
         ("cancel", _, Some(raw)) => Message::Cancel(raw),
         ("reject", _, Some(raw)) => Message::Reject(raw),
+        ("dont-have", Some(piece), _) => {
+            let payload = &piece.to_be_bytes();
+            let id = Extension::DontHave.own_id();
+            f(Message::Extended { id, payload });
+            return true;
+        }
+        ("pex", ..) => {
+            let named = arg.into_iter().chain(words);
+            let added = named.filter_map(|addr| Some((addr.parse().ok()?, PexFlags::default())));
+            let message = PexMessage {
+                added: added.collect(),
+                ..PexMessage::default()
+            };
+            let payload = &message.encode();
+            let id = Extension::Pex.own_id();
+            f(Message::Extended { id, payload });
+            return true;
+        }
         ("metadata-request", Some(block), _) => {
             let payload = &MetadataMessage::Request { block }.encode();
             let id = Extension::Metadata.own_id();

@@ -273,6 +273,7 @@ impl<F: Fidelity> World<F> {
             return;
         }
         let mut swarm = torrent.init(home.plan.have.clone());
+        swarm.private = home.plan.private;
         if let Some(wanted) = &home.plan.wanted {
             swarm.wanted = wanted.clone();
         }
@@ -294,6 +295,7 @@ impl<F: Fidelity> World<F> {
             return;
         };
         let mut swarm = torrent.init(home.plan.have.clone());
+        swarm.private = home.plan.private;
         if let Some(wanted) = &home.plan.wanted {
             swarm.wanted = wanted.clone();
         }

@@ -183,6 +183,7 @@ impl<B> Node<B> {
             listen_port: self.config.listen_port,
             client: self.config.client.clone(),
             upload: self.config.upload,
+            pex: self.config.pex,
             sequential,
             peers_max: self.config.conns_per_torrent_max,
             dial_until: self.config.dial_until,

@@ -458,6 +458,9 @@ impl<B> Node<B> {
     }
 
     pub(crate) fn wake_throttled(&mut self) {
+        // The first takes all there is of a low rate, so it is another one each time.
+        let others = self.throttled.len().min(1);
+        self.throttled.rotate_left(others);
         for conn in self.throttled.drain(..) {
             if let Some(entry) = self.conns.get_mut(conn) {
                 entry.parked = false;

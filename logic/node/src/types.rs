@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub down_rate: Option<u64>,
     pub up_rate: Option<u64>,
     pub upload: bool,
+    /// Peers may tell each other of peers (BEP 11), but for private torrents.
+    pub pex: bool,
     /// Connections in all.
     pub conns_max: usize,
     /// Connections of one torrent.
@@ -57,6 +59,7 @@ impl NodeConfig {
             down_rate: None,
             up_rate: None,
             upload: true,
+            pex: true,
             conns_max: 2_000,
             conns_per_torrent_max: 200,
             dial_until: 60,

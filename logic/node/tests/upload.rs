@@ -7,7 +7,7 @@ use common::{BLOCK, Rig, Said, Setup};
 use torr_base::{PieceIndex, RawBlock};
 use torr_node::Notice;
 use torr_store::{DiskTask, Found, StorageId};
-use torr_wire::Message;
+use torr_wire::{ExtendedHandshake, Extension, ExtensionIds, Message};
 
 fn block(piece: u32, index: u32) -> RawBlock {
     RawBlock {
@@ -143,4 +143,28 @@ fn who_got_nothing_from_a_file_stays_unless_it_believes_in_what_is_lost() {
         rig.act();
     }
     assert!(rig.peers[peer].closed.is_some());
+}
+
+#[test]
+fn who_understands_that_a_piece_is_lost_stays() {
+    let (mut rig, peer) = asked(1, Found::Resident, true);
+    let hello = ExtendedHandshake {
+        extensions: ExtensionIds::own(&[Extension::DontHave]),
+        ..ExtendedHandshake::default()
+    };
+    let payload = &hello.encode();
+    rig.say(peer, &Message::Extended { id: 0, payload });
+    assert_eq!(blocks(&rig.hear(peer)).len(), 1);
+    let now = rig.now;
+    rig.spoilt = vec![PieceIndex::new(0), PieceIndex::new(5)];
+    rig.node.handle_file_changed(now, StorageId(1), 0);
+    rig.act();
+    while rig.serve() {
+        rig.act();
+    }
+    assert!(rig.peers[peer].closed.is_none());
+    let said = rig.hear(peer);
+    let taken_back = said.iter().filter(|said| matches!(said, Said::Extended(_)));
+    assert_eq!(taken_back.count(), 2, "{said:?}");
+    rig.node.check_invariants();
 }

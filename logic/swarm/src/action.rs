@@ -122,6 +122,8 @@ pub enum Misbehaved {
     FastNotAgreed,
     /// BEP 10: an extension handshake that is no bencoded dictionary.
     ExtendedHandshake,
+    /// BEP 11: lists of peers all the time.
+    GossipFlood,
     /// BEP 9: a message that cannot be read, or that contradicts what it said before.
     Metadata,
     /// Sent a block that made a piece fail its hash.
@@ -222,6 +224,7 @@ impl fmt::Display for Misbehaved {
             Self::HaveFlood => "sent far too many haves",
             Self::FastNotAgreed => "used the fast extension without agreeing to it",
             Self::ExtendedHandshake => "sent an extension handshake that cannot be read",
+            Self::GossipFlood => "sent lists of peers far too often",
             Self::Metadata => "sent a message about the metadata that cannot be true",
             Self::BadBlock => "sent wrong data",
             Self::BadMetadata => "sent wrong metadata",

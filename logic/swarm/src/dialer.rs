@@ -1,7 +1,7 @@
 //! The addresses that a torrent knows of, and which to dial when.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use torr_base::{Instant, Rng};
@@ -10,6 +10,8 @@ use crate::action::CloseReason;
 
 /// Known addresses of a torrent. Beyond it, those that failed most make room.
 const CANDIDATES_MAX: usize = 2_000;
+/// Of those, what the peers at one address may have told of: a fifth.
+const RUMOURS_MAX: usize = CANDIDATES_MAX / 5;
 /// First wait after a failed dial; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_secs(15);
 const RETRY_DOUBLINGS_MAX: u32 = 8;
@@ -37,6 +39,8 @@ struct Candidate {
     named: bool,
     /// It did not answer an encrypted handshake the last time.
     plain: bool,
+    /// A peer at that address told of it.
+    rumour_of: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +107,31 @@ impl Dialer {
                 useless: false,
                 named: false,
                 plain: false,
+                rumour_of: None,
             };
             self.candidates.insert(addr, fresh);
             self.quiet_until = None;
         }
+    }
+
+    /// Learns of an address from a peer at `from`, which must not fill the table on its own.
+    pub(crate) fn hear(&mut self, addr: SocketAddr, from: IpAddr, now: Instant) {
+        let its = |c: &&Candidate| c.rumour_of == Some(from);
+        let known = self.candidates.contains_key(&addr);
+        if known || self.candidates.values().filter(its).count() >= RUMOURS_MAX {
+            return;
+        }
+        self.add(addr, now);
+        if let Some(candidate) = self.candidates.get_mut(&addr) {
+            candidate.rumour_of = Some(from);
+        }
+    }
+
+    /// No peer had any business to tell of others.
+    pub(crate) fn forget_rumours(&mut self) {
+        self.candidates
+            .retain(|_, c| c.rumour_of.is_none() || c.state != State::Idle);
+        self.quiet_until = None;
     }
 
     /// Learns of an address from the user: it is tried sooner, and never given up.
@@ -329,6 +354,26 @@ mod tests {
             assert_eq!(dialer.next(now), Some(addr(1)));
             dialer.parted(addr(1), Parted::Failed, now);
         }
+    }
+
+    #[test]
+    fn the_peers_of_one_address_fill_no_more_than_a_fifth() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        let ips = [IpAddr::from([198, 18, 1, 1]), IpAddr::from([198, 18, 1, 2])];
+        for (ip, base) in ips.into_iter().zip([0, 2_000]) {
+            for n in 1..=1_000 {
+                dialer.hear(addr(base + n), ip, Instant::ZERO);
+            }
+        }
+        assert_eq!(dialer.idle(), 2 * RUMOURS_MAX);
+        // Who else knows of it makes it no more than it is; and of a private torrent all are forgotten.
+        dialer.add(addr(1), Instant::ZERO);
+        dialer.add(addr(5_000), Instant::ZERO);
+        let dialled = dialer.next(Instant::ZERO).unwrap();
+        dialer.forget_rumours();
+        dialer.check_invariants();
+        let left = if dialled == addr(5_000) { 0 } else { 1 };
+        assert_eq!((dialer.idle(), dialer.dialling()), (left, 1));
     }
 
     #[test]

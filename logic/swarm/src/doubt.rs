@@ -2,9 +2,9 @@
 //! looked at again, one after another.
 //!
 //! Until a piece was looked at, the disk sees to it that nothing of it is read unverified, so requests for
-//! it are served as ever. A piece that is not right any more is fetched again. BEP 3 has no way to take a
-//! `have` back: those who were told of it are let go, once for all that is lost, and hear the truth when
-//! they come again.
+//! it are served as ever. A piece that is not right any more is fetched again. Those who were told
+//! of it hear that it is gone (BEP 54); who does not understand that is let go, and hears the truth when it
+//! comes again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use torr_wire::Message;
 use crate::action::{Action, CloseReason, Notice, Outbox, PeerKey};
 use crate::swarm::{Job, Phase, Swarm};
 
+/// More pieces than that are not taken back one by one: the peer is let go, and hears the truth anew.
+const TAKE_BACK_MAX: usize = 1_000;
 /// What was handed to the kernel so long ago has left the machine, or its peer is gone.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
@@ -165,7 +167,18 @@ impl<B> Swarm<B> {
         });
         let keys: Vec<_> = believes.map(|(key, _)| key).collect();
         for key in keys {
-            self.part(now, key, CloseReason::Local, bufs, out);
+            let Some(peer) = self.peers.get_mut(key) else {
+                continue;
+            };
+            let lacks: Vec<_> = lost
+                .iter()
+                .filter(|piece| !peer.have.get(**piece))
+                .collect();
+            let understands = lacks.len() <= TAKE_BACK_MAX
+                && lacks.into_iter().all(|piece| peer.take_back(*piece, out));
+            if !understands {
+                self.part(now, key, CloseReason::Local, bufs, out);
+            }
         }
         let pieces = lost.len() as u32;
         out.push(Action::Tell(Notice::Lost { pieces }));

@@ -19,6 +19,7 @@ use crate::init::{FilePieces, SwarmInit};
 use crate::metadata::Metadata;
 use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
+use crate::priority::{Seen, priority};
 
 /// Pieces longer than this are spilled as they come in: 8 MiB.
 pub(crate) const SPILL_PIECE_LEN: u32 = 8 << 20;
@@ -37,6 +38,8 @@ pub struct SwarmConfig {
     /// Name and version, told to peers (BEP 10).
     pub client: String,
     pub upload: bool,
+    /// Peers may tell each other of peers (BEP 11).
+    pub pex: bool,
     pub sequential: bool,
     /// Connections of this torrent, accepted ones included.
     pub peers_max: usize,
@@ -86,6 +89,8 @@ pub struct Swarm<B> {
     pub(crate) metadata: Metadata,
     pub(crate) geometry: Geometry,
     pub(crate) phase: Phase,
+    /// Peers come from the torrent's trackers only (BEP 27), as far as is known.
+    pub(crate) private: bool,
 
     pub(crate) have: Bitfield,
     /// Pieces verified in this run, in order: what peers are to be told.
@@ -105,6 +110,8 @@ pub struct Swarm<B> {
     pub(crate) dialer: Dialer,
     pub(crate) blame: Blame,
     pub(crate) doubt: Doubt,
+    /// Where peers see us.
+    pub(crate) seen: Seen,
 
     /// Answers that are due; a job's id is its key here.
     pub(crate) jobs: Slab<Job>,
@@ -130,6 +137,7 @@ impl<B> Swarm<B> {
             metadata: Metadata::Known(init.metadata.clone()),
             geometry: init.geometry,
             phase: Phase::Active,
+            private: init.private,
             have: Bitfield::new(0),
             have_log: Vec::new(),
             wanted: Bitfield::new(0),
@@ -144,6 +152,7 @@ impl<B> Swarm<B> {
             dialer: Dialer::new(rng.fork("dialer", 0)),
             blame: Blame::default(),
             doubt: Doubt::default(),
+            seen: Seen::default(),
             jobs: Slab::new(),
             downloaded: 0,
             uploaded: 0,
@@ -171,6 +180,7 @@ impl<B> Swarm<B> {
             "the selection is of another torrent"
         );
         self.geometry = init.geometry;
+        self.private = init.private;
         self.have = init.have;
         self.files = init.files;
         self.picker = Picker::new(pieces, &self.rng);
@@ -277,9 +287,24 @@ impl<B> Swarm<B> {
             now.since(peer.joined) >= GRACE && !gives && !peer.interested_in_us
         });
         let least = idle.min_by_key(|(_, peer)| (peer.down.total() + peer.up.total(), peer.joined));
-        if let Some((key, _)) = least {
+        let least = least.map(|(key, _)| key);
+        let least = least.or_else(|| self.of_lower_rank(now, addr));
+        if let Some(key) = least {
             self.part(now, key, CloseReason::Idle(Idle::Useless), bufs, out);
         }
+    }
+
+    /// BEP 40: of those who give us nothing just now the one of the lowest rank, if the newcomer's is higher.
+    fn of_lower_rank(&self, now: Instant, newcomer: SocketAddr) -> Option<PeerKey> {
+        let own = self.seen.agreed(newcomer.is_ipv4())?;
+        let own = SocketAddr::new(own, self.config.listen_port);
+        let idle = self.peers.iter().filter(|(key, peer)| {
+            let gives = peer.requests.len() > 0 && peer.requests.answers(now);
+            now.since(peer.joined) >= GRACE && !gives && !self.metadata.is_from(*key)
+        });
+        let ranks = idle.map(|(key, peer)| (priority(own, peer.addr), key));
+        let (rank, key) = ranks.min()?;
+        (priority(own, newcomer) > rank).then_some(key)
     }
 
     /// Whether anybody at that address would be spoken to at all.

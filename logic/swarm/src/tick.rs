@@ -56,6 +56,7 @@ impl<B> Swarm<B> {
             self.tick_peer(now, key, bufs, out);
         }
         self.metadata_timeout(now, bufs, out);
+        self.gossip(now, out);
         self.sum_rates(now);
         self.choke_round(now, bufs, out);
         self.spill_stalled(now, out);

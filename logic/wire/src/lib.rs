@@ -34,6 +34,7 @@ mod message;
 mod metadata;
 mod mse;
 mod peer_id;
+mod pex;
 mod reader;
 mod text;
 
@@ -49,4 +50,5 @@ pub use mse::{
     SecretSource, Streams, TorrentToken, torrent_token,
 };
 pub use peer_id::{client_name, own_peer_id};
+pub use pex::{PEX_PEERS_MAX, PexError, PexFlags, PexMessage};
 pub use reader::{Counts, Landing, Progress, WireReader, WireSink};

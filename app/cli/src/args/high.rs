@@ -85,6 +85,7 @@ pub(crate) struct Network {
     pub(crate) bind: Option<IpAddr>,
     pub(crate) encryption: Encryption,
     pub(crate) upload: bool,
+    pub(crate) pex: bool,
 }
 
 #[derive(Debug)]
@@ -227,6 +228,7 @@ fn network(
             .parse("encrypt", parse_encryption)?
             .unwrap_or_default(),
         upload: !settings.flag("no-upload")?,
+        pex: !settings.flag("no-pex")?,
     })
 }
 

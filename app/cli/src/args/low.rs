@@ -127,6 +127,9 @@ pub(crate) struct DownloadArgs {
     /// Send nothing to others
     #[arg(long, help_heading = "Network")]
     pub(crate) no_upload: bool,
+    /// Do not hear of peers from peers, nor tell them (private torrents never do)
+    #[arg(long, help_heading = "Network")]
+    pub(crate) no_pex: bool,
 
     /// Write over existing files that are not of this torrent
     #[arg(long, help_heading = "Disk")]

@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 20] = [
+pub(crate) const SETTINGS: [(&str, &str); 21] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -28,6 +28,7 @@ pub(crate) const SETTINGS: [(&str, &str); 20] = [
     ("bind", ""),
     ("encrypt", "prefer"),
     ("no-upload", "false"),
+    ("no-pex", "false"),
     ("seed", "false"),
     ("ratio", ""),
     ("seed-time", ""),
@@ -201,6 +202,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
     let flags = [
         ("preallocate", args.preallocate),
         ("no-upload", args.no_upload),
+        ("no-pex", args.no_pex),
         ("seed", args.seed),
         ("quiet", args.quiet),
         ("verbose", args.verbose),

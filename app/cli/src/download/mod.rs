@@ -323,6 +323,7 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
             io: high.disk.io,
             encryption: high.network.encryption,
             allow_upload: high.network.upload,
+            pex: high.network.pex,
             ..SessionConfig::new(high.disk.state.clone())
         },
         torrents,

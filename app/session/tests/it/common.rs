@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use torr::metainfo::{Draft, DraftFile, DraftFiles};
+use torr::metainfo::{Draft, DraftFile, DraftFiles, Metainfo};
 use torr::{AddTorrent, PortChoice, Session, SessionConfig, Torrent};
 use torr_base::Rng;
 
@@ -63,6 +63,29 @@ impl Payload {
             torrent: draft.encode().unwrap(),
             name: name.to_owned(),
             files,
+        }
+    }
+
+    /// The same files as a private torrent (BEP 27).
+    pub fn private(&self) -> Self {
+        let meta = Metainfo::parse(&self.torrent).unwrap();
+        let info = meta.info();
+        let shape = match &self.files[..] {
+            [(path, bytes)] if *path == self.name => DraftFiles::Single(bytes.len() as u64),
+            files => DraftFiles::Folder(files.iter().map(draft_file).collect()),
+        };
+        let draft = Draft {
+            name: self.name.clone(),
+            files: shape,
+            piece_len: info.geometry().piece_len_max(),
+            hashes: info.hashes().to_vec(),
+            private: true,
+            ..Draft::default()
+        };
+        Self {
+            torrent: draft.encode().unwrap(),
+            name: self.name.clone(),
+            files: self.files.clone(),
         }
     }
 

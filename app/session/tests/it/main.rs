@@ -5,6 +5,7 @@
 mod common;
 mod limits;
 mod magnet;
+mod pex;
 mod resume;
 mod swarm;
 mod transfer;

@@ -124,6 +124,8 @@ fn node(scenario: &mut Scenario, part: &str) -> Parsed<()> {
         "have" => plan.have = pieces(rest, geometry).ok_or("have PIECES")?,
         "wants" => plan.wanted = Some(pieces(rest, geometry).ok_or("wants PIECES")?),
         "magnet" => plan.magnet = true,
+        "private" => plan.private = true,
+        "no" if rest == "pex" => plan.tune = |config| config.pex = false,
         "sequential" => plan.sequential = true,
         "up" => plan.up_rate = Some(number()?),
         "down" => plan.down_rate = Some(number()?),
@@ -197,6 +199,8 @@ fn trait_of(scenario: &Scenario, peer: &mut Peer, part: &str) -> Option<()> {
         }
         ["metadata", how] => manners.metadata = metadata(how, None)?,
         ["metadata", how, n] => manners.metadata = metadata(how, Some(n))?,
+        ["no", "pex"] => manners.pex = false,
+        ["no", "dont-have"] => manners.dont_have = false,
         ["ignores", "cancels"] => manners.ignores_cancels = true,
         ["leeches"] => manners.leeches = true,
         ["never", "reads"] => manners.reads = false,

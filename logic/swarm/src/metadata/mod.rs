@@ -19,9 +19,7 @@ use std::time::Duration;
 
 use torr_base::{BLOCK_LEN, Geometry, InfoHash, Instant, Rng};
 use torr_store::BufSource;
-use torr_wire::{
-    ExtendedHandshake, Extension, ExtensionIds, METADATA_PIECES_MAX, Message, MetadataMessage,
-};
+use torr_wire::{Extension, METADATA_PIECES_MAX, Message, MetadataMessage};
 
 use fetch::{Fetch, Outcome};
 pub(crate) use serve::Asked;
@@ -128,6 +126,10 @@ impl<B> Swarm<B> {
         }
         self.metadata = Metadata::Known(Some(bytes.clone()));
         self.install(init, now);
+        if self.private {
+            self.dialer.forget_rumours();
+            self.announce_extensions(out);
+        }
         let had: Vec<_> = self.have.iter().collect();
         let many = self.have.count() > HAVES_MAX;
         if !many {
@@ -330,23 +332,9 @@ impl<B> Swarm<B> {
                 for key in guilty {
                     self.convict(now, key, why, bufs, out);
                 }
-                self.tell_metadata(out);
+                self.announce_extensions(out);
                 out.push(Action::Tell(Notice::Metadata(bytes)));
             }
-        }
-    }
-
-    /// Peers hear that they can have the metadata from us.
-    fn tell_metadata(&mut self, out: &mut Outbox<B>) {
-        let hello = ExtendedHandshake {
-            extensions: ExtensionIds::own(&[Extension::Metadata]),
-            metadata_size: self.metadata_size(),
-            ..ExtendedHandshake::default()
-        };
-        let payload = hello.encode();
-        for peer in self.peers.values_mut().filter(|peer| peer.extended) {
-            let payload = &payload;
-            peer.send(Message::Extended { id: 0, payload }, out);
         }
     }
 

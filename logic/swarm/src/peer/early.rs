@@ -128,6 +128,26 @@ impl<B> PeerCx<'_, B> {
         self.early_bits(&[bit], piece as usize / 8, false)
     }
 
+    /// BEP 54.
+    pub(crate) fn early_dont_have(&mut self, piece: u32) -> Result<(), Misbehaved> {
+        self.count_have(METADATA_PIECES_MAX / 2)?;
+        if let Some(peer) = self.swarm.peers.get_mut(self.key) {
+            match &mut peer.claim {
+                Claim::Nothing | Claim::Lost => {}
+                // All but one cannot be said without knowing how many there are.
+                Claim::All => peer.claim = Claim::Lost,
+                Claim::Bits { bits, .. } => {
+                    if let Some(byte) = bits.get_mut(piece as usize / 8) {
+                        *byte &= !(0x80 >> (piece % 8));
+                    }
+                }
+            }
+            let piece = PieceIndex::new(piece);
+            peer.fast_for_us.retain(|fast| *fast != piece);
+        }
+        Ok(())
+    }
+
     fn early_bits(&mut self, bits: &[u8], at: usize, is_whole: bool) -> Result<(), Misbehaved> {
         let others = self.swarm.peers.iter().filter(|(key, _)| *key != self.key);
         let others: usize = others.map(|(_, peer)| peer.claim.bytes()).sum();

@@ -23,11 +23,10 @@ impl<B> PeerCx<'_, B> {
                 } = self;
                 swarm.metadata_message(*now, *key, payload, *bufs, out)
             }
-            // Not ours, or not announced.
-            Some(
-                Extension::Pex | Extension::DontHave | Extension::UploadOnly | Extension::Holepunch,
-            )
-            | None => Ok(()),
+            Some(Extension::Pex) => self.swarm.gossip_heard(self.now, self.key, payload),
+            Some(Extension::DontHave) => self.dont_have(payload),
+            // Not announced.
+            Some(Extension::UploadOnly | Extension::Holepunch) | None => Ok(()),
         }
     }
 
@@ -50,10 +49,14 @@ impl<B> PeerCx<'_, B> {
             peer.client = client;
         }
         peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
+        let by = peer.addr.ip();
         let gives = peer.extensions.get(Extension::Metadata).is_some();
         if let Some(addr) = listens {
             // It need not be dialled there.
             self.swarm.dialer.connected(addr, self.now);
+        }
+        if let Some(ip) = hello.your_ip {
+            self.swarm.seen.vote(by, ip);
         }
         match hello.metadata_size.filter(|_| gives) {
             Some(size) => {

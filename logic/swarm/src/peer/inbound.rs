@@ -21,7 +21,7 @@ pub(super) const ALLOWED_FAST_MAX: usize = 64;
 /// `have`s beyond twice the number of pieces and this are a flood.
 const HAVES_FREE: u32 = 1_000;
 /// Cancels and rejects beyond those that requests of either side account for.
-pub(super) const VAIN_MAX: u32 = 5_000;
+pub(crate) const VAIN_MAX: u32 = 5_000;
 /// Control bytes that may wait for a peer that keeps talking and does not read.
 const OUT_MAX: usize = 256 * 1024;
 
@@ -251,6 +251,18 @@ impl<B> PeerCx<'_, B> {
             self.swarm.peer_became_seed(self.key);
         }
         self.interest_changed()
+    }
+
+    /// One more message about what it has.
+    pub(crate) fn count_have(&mut self, pieces: u32) -> Result<(), Misbehaved> {
+        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+            return Ok(());
+        };
+        peer.haves_heard += 1;
+        match peer.haves_heard > 2 * pieces + HAVES_FREE {
+            true => Err(Misbehaved::HaveFlood),
+            false => Ok(()),
+        }
     }
 
     /// BEP 3 wants it first, but aria2 sends one in mid-stream where that is shorter than its `have`s.

@@ -19,6 +19,7 @@ use torr_wire::{ExtensionIds, Message};
 
 use early::Claim;
 pub use inbound::PeerCx;
+pub(crate) use inbound::VAIN_MAX;
 pub(crate) use requests::Requests;
 pub use transmit::Sources;
 use turns::Turns;
@@ -26,6 +27,7 @@ pub(crate) use upload::Upload;
 
 use crate::action::{Action, ConnKey, Outbox};
 use crate::metadata::Asked;
+use crate::pex::Gossip;
 use crate::rates::Rate;
 
 /// A peer that rejects requests for so many pieces is not asked for anything for a while.
@@ -100,6 +102,7 @@ pub(crate) struct Peer<B> {
     pub(crate) barren_at: Option<u64>,
     pub(crate) upload: Upload<B>,
     pub(crate) metadata_asked: Asked,
+    pub(crate) gossip: Gossip,
     /// When a block was last handed to the kernel where it lies in its file.
     pub(crate) file_sent: Option<Instant>,
     /// Control messages that wait to be written.
@@ -168,6 +171,7 @@ impl<B> Peer<B> {
             barren_at: None,
             upload: Upload::new(),
             metadata_asked: Asked::default(),
+            gossip: Gossip::new(now),
             file_sent: None,
             out: Vec::new(),
             woken: false,

@@ -11,8 +11,6 @@ use crate::swarm::Swarm;
 
 /// How many pieces a peer may ask for while choked (BEP 6), and how few pieces it must have for that.
 const ALLOWED_FAST: usize = 10;
-/// What peers may send us under our ids.
-const EXTENSIONS: [Extension; 1] = [Extension::Metadata];
 /// BEP 10: the id under which a side's own handshake goes.
 const EXTENDED_HANDSHAKE: u8 = 0;
 
@@ -21,13 +19,14 @@ impl<B> Swarm<B> {
     pub(crate) fn greet(&mut self, key: PeerKey, out: &mut Outbox<B>) {
         let complete = self.is_complete();
         let metadata_size = self.metadata_size();
+        let extensions = self.own_extensions();
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         if peer.extended {
             let port = self.config.listen_port;
             let hello = ExtendedHandshake {
-                extensions: ExtensionIds::own(&EXTENSIONS),
+                extensions,
                 metadata_size,
                 port: (port > 0).then_some(port),
                 client: Some(self.config.client.clone()),
@@ -53,6 +52,34 @@ impl<B> Swarm<B> {
             peer.send(Message::Bitfield(&self.have.to_bytes()), out);
         }
         self.allow_fast(key, out);
+    }
+
+    /// What peers may send us, and under which ids. What is not wanted any more has an id of 0.
+    fn own_extensions(&self) -> ExtensionIds {
+        let mut ids = ExtensionIds::own(&[Extension::Metadata, Extension::DontHave]);
+        match (self.config.pex, self.private) {
+            (true, false) => ids.set(Extension::Pex, Extension::Pex.own_id()),
+            (true, true) => ids.set(Extension::Pex, 0),
+            (false, _) => {}
+        }
+        ids
+    }
+
+    /// Something changed of what peers may ask for or send.
+    pub(crate) fn announce_extensions(&mut self, out: &mut Outbox<B>) {
+        let hello = ExtendedHandshake {
+            extensions: self.own_extensions(),
+            metadata_size: self.metadata_size(),
+            ..ExtendedHandshake::default()
+        };
+        let payload = hello.encode();
+        let message = Message::Extended {
+            id: EXTENDED_HANDSHAKE,
+            payload: &payload,
+        };
+        for peer in self.peers.values_mut().filter(|peer| peer.extended) {
+            peer.send(message, out);
+        }
     }
 
     /// Says which pieces it may ask for while choked (BEP 6).

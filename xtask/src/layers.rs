@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "torr-node",
         &[
             "torr-base",
+            "torr-dht",
             "torr-metainfo",
             "torr-store",
             "torr-swarm",

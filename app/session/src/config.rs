@@ -32,6 +32,10 @@ pub struct SessionConfig {
     pub encryption: Encryption,
     /// Peers may tell each other of peers (BEP 11), but for private torrents.
     pub pex: bool,
+    pub dht: Dht,
+    /// Where to look for nodes of the DHT when none is known, names or addresses; the well-known ones where
+    /// there are none here.
+    pub dht_nodes: Vec<(String, u16)>,
     /// Let trackers of the open Internet lead to private addresses.
     pub allow_private: bool,
     /// Connections of all torrents together, and of each. There are fewer where the process may not open as
@@ -45,7 +49,7 @@ pub struct SessionConfig {
 
 impl SessionConfig {
     /// The usual limits: 64 MiB of memory, 2,000 connections, 200 for each torrent, no limit of rates, a
-    /// port out of 6881 to 6889, encryption preferred.
+    /// port out of 6881 to 6889, encryption preferred, a node of the DHT.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -59,6 +63,8 @@ impl SessionConfig {
             allow_upload: true,
             encryption: Encryption::Prefer,
             pex: true,
+            dht: Dht::Node,
+            dht_nodes: Vec::new(),
             allow_private: false,
             conns_max: 2_000,
             conns_per_torrent_max: 200,
@@ -79,6 +85,16 @@ impl SessionConfig {
         let state = state.or_else(|| Some(absolute("HOME")?.join(".local/state")));
         Some(state?.join("torr"))
     }
+}
+
+/// How a session takes part in the DHT (BEP 5). Private torrents never do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dht {
+    Off,
+    /// For a short while: asks and announces, and answers others only once the session has lasted for a
+    /// quarter of an hour and a peer has reached it from outside (BEP 43).
+    Guest,
+    Node,
 }
 
 /// What a torrent is known by.

@@ -13,6 +13,7 @@ use torr_net::{Files, Host};
 use torr_node::{AddError, MagnetInit, News, Node, Notice, SwarmInit, TorrentInit, TorrentKey};
 use torr_store::{BlockBuf, DiskJob, FileSource, Found, StorageId};
 
+use crate::dht::Saves;
 use crate::events::{Event, lock};
 use crate::magnet::Seeking;
 use crate::stats::TorrentStats;
@@ -74,6 +75,7 @@ pub(crate) struct SessionHost {
     torrents: BTreeMap<TorrentKey, Arc<Shared>>,
     /// Of those the ones that wait for their metadata.
     seeking: BTreeMap<TorrentKey, Seeking>,
+    saves: Saves,
 }
 
 /// Joins what the shard asks of files to what the disk offers; neither knows the other.
@@ -108,17 +110,19 @@ pub(crate) struct Joining {
     pub(crate) wanted: FilePriorities,
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) sequential: bool,
 }
 
 impl SessionHost {
-    pub(crate) fn new(disk: Arc<Disk>, registry: Arc<Registry>) -> Self {
+    pub(crate) fn new(disk: Arc<Disk>, registry: Arc<Registry>, saves: Saves) -> Self {
         Self {
             files: FilesOnDisk(disk.server()),
             disk,
             registry,
             torrents: BTreeMap::new(),
             seeking: BTreeMap::new(),
+            saves,
         }
     }
 
@@ -165,6 +169,7 @@ impl SessionHost {
             swarm,
             trackers: joining.trackers,
             peers: joining.peers,
+            nodes: joining.nodes,
             sequential: joining.sequential,
         };
         let key = match node.add_torrent(now, init) {
@@ -220,6 +225,10 @@ impl Host for SessionHost {
                 shared.hub.emit(&Event::Tracker { url, event });
                 return;
             }
+            News::Dht(search) => {
+                shared.hub.emit(&Event::Dht(search));
+                return;
+            }
         };
         let event = match notice {
             // Too many to tell, and the figures say the same.
@@ -265,6 +274,7 @@ impl Host for SessionHost {
         self.files
             .0
             .changes(|storage, file| node.handle_file_changed(now, storage, file));
+        self.saves.observe(node, now);
         for (key, shared) in &self.torrents {
             publish(node, *key, shared);
         }

@@ -35,6 +35,7 @@
 mod config;
 mod create;
 mod descriptors;
+mod dht;
 mod error;
 mod events;
 mod fetch;
@@ -45,7 +46,7 @@ mod session;
 mod stats;
 mod torrent;
 
-pub use config::{AddTorrent, Choose, SessionConfig, Source};
+pub use config::{AddTorrent, Choose, Dht, SessionConfig, Source};
 pub use create::{CreateError, CreateTorrent, Created, create};
 pub use error::SessionError;
 pub use events::{Event, Events, Refused};
@@ -61,7 +62,8 @@ pub use torr_disk::{
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};
 pub use torr_node::{
-    CloseReason, Encryption, MetadataStats, PeerStats, TrackerEvent, TrackerState,
+    CloseReason, DhtStats, Encryption, MetadataStats, PeerStats, SearchStats, TrackerEvent,
+    TrackerState,
 };
 pub use torr_store::{StorageError, StorageErrorKind, StorageOp};
 pub use torr_tracker::server::ServerConfig;

@@ -20,6 +20,8 @@ pub(crate) struct Opening {
     pub(crate) wanted: FilePriorities,
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) peers: Vec<SocketAddr>,
+    /// Nodes of the DHT that the torrent names.
+    pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) sequential: bool,
 }
 
@@ -55,6 +57,7 @@ impl Opening {
             wanted,
             trackers,
             peers: add.peers,
+            nodes: Vec::new(),
             sequential: add.sequential,
         })
     }
@@ -81,6 +84,7 @@ pub(crate) fn open(
         wanted,
         trackers,
         peers,
+        nodes,
         sequential,
     } = opening;
     disk.open(id, spec, progress, move |opened| {
@@ -97,6 +101,7 @@ pub(crate) fn open(
             wanted,
             trackers,
             peers,
+            nodes,
             sequential,
         };
         if shard

@@ -14,12 +14,13 @@ use torr_disk::{Disk, DiskConfig, Server, kept_torrent};
 use torr_metainfo::{FilePriorities, Magnet, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
-use torr_node::NodeConfig;
+use torr_node::{DhtStats, NodeConfig};
 use torr_store::{StorageError, StorageErrorKind, StorageId, StorageOp};
 use torr_wire::own_peer_id;
 
 use crate::config::{AddTorrent, SessionConfig, Source};
 use crate::descriptors;
+use crate::dht::{self, Keeper, Saves};
 use crate::error::SessionError;
 use crate::events::{Refused, lock};
 use crate::host::{Registry, SessionHost};
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     /// `None` once shut down.
     disk: Mutex<Option<Arc<Disk>>>,
     registry: Arc<Registry>,
+    /// Of the table of the DHT; `None` once shut down, or where another session is it.
+    keeper: Mutex<Option<Keeper>>,
     closing: AtomicBool,
     next_storage: AtomicU64,
     listen: Vec<SocketAddr>,
@@ -70,11 +73,8 @@ impl Session {
     /// thread, [`SessionError::Storage`] where the path of the state directory is none.
     pub async fn start(config: SessionConfig) -> Result<Self, SessionError> {
         let state_dir = absolute(&config.state_dir)?;
-        let seed = getrandom::u64()
-            .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)
-            .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
+        let [seed, secret, dht_secret] = [secret()?, secret()?, secret()?];
+        let seed = u64::from_le_bytes(*seed.first_chunk().expect("32 are more than 8"));
         let disk_config = DiskConfig {
             io: config.io,
             settled_after: config.settled_after,
@@ -86,6 +86,7 @@ impl Session {
         );
         let sockets = Sockets::bind(config.port, config.bind)?;
         let listen = sockets.addrs();
+        let (dht, keeper) = dht::prepare(&config, &state_dir, &sockets, dht_secret);
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);
         let pool_bytes = pool_bytes.max(POOL_BYTES_MIN);
         let mut rng = Rng::new(seed);
@@ -97,6 +98,7 @@ impl Session {
             encryption: config.encryption,
             secret,
             pex: config.pex,
+            dht,
             conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,
             assembly_bytes: pool_bytes / 8 * ASSEMBLY_EIGHTHS,
@@ -107,7 +109,8 @@ impl Session {
         let disk = Disk::start(disk_config, move |done| answers.push(done));
         let disk = Arc::new(disk);
         let registry = Arc::new(Registry::new());
-        let host = SessionHost::new(Arc::clone(&disk), Arc::clone(&registry));
+        let saves = Saves::new(keeper.as_ref());
+        let host = SessionHost::new(Arc::clone(&disk), Arc::clone(&registry), saves);
         let shard = ShardConfig {
             node,
             sockets,
@@ -122,6 +125,7 @@ impl Session {
             shard,
             disk: Mutex::new(Some(disk)),
             registry,
+            keeper: Mutex::new(keeper),
             closing: AtomicBool::new(false),
             next_storage: AtomicU64::new(0),
             listen,
@@ -197,6 +201,9 @@ impl Session {
         let shared = Arc::new(Shared::new(self.0.fresh_storage(), known));
         let state_dir = self.0.state_dir.clone();
         let opening = Opening::new(&shared, add, wanted, trackers, state_dir);
+        let nodes = metainfo.nodes().iter();
+        let nodes = nodes.map(|node| (node.host.clone(), node.port)).collect();
+        let opening = opening.map(|opening| Opening { nodes, ..opening });
         self.0
             .open(opening.expect("what is in a .torrent is known"))
     }
@@ -237,6 +244,12 @@ impl Session {
             .collect()
     }
 
+    /// The part in the DHT; `None` where the session has none, or has ended.
+    pub async fn dht_stats(&self) -> Option<DhtStats> {
+        let stats = self.0.shard.call(|node, _, now| node.dht_stats(now));
+        stats.await.ok().flatten()
+    }
+
     /// Bytes a second of all torrents together, protocol included; `None` for no limit.
     ///
     /// # Errors
@@ -270,13 +283,19 @@ impl Session {
             _ = timeout(grace, stopped) => {}
             _ = crashed => {}
         }
+        let save = self.0.shard.call(|node, _, _| node.save_dht());
+        let table = save.await.ok().flatten();
         let ending = self.0.shard.quit().await;
         let disk = lock(&self.0.disk).take();
+        let keeper = lock(&self.0.keeper).take();
         let (told, ended) = oneshot::channel();
         let wait = std::thread::Builder::new().name("torr-end".to_owned());
         // Waits for the disk's threads, which may be in the middle of a slow write.
         let waiting = wait.spawn(move || {
             drop(disk);
+            if let Some(keeper) = keeper {
+                keeper.end(table);
+            }
             let _ = told.send(());
         });
         if waiting.is_ok() {
@@ -290,6 +309,14 @@ impl Session {
             Ending::Crashed(why) => Err(SessionError::Crashed(why)),
         }
     }
+}
+
+/// From the operating system's randomness.
+fn secret() -> Result<[u8; 32], SessionError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| SessionError::Start(std::io::Error::other(error.to_string())))?;
+    Ok(secret)
 }
 
 /// Where a path leads from here, wherever the process goes later.

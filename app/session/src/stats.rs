@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::Instant;
-use torr_node::{CloseReason, MetadataStats, Phase, TrackerLine, TrackerState};
+use torr_node::{CloseReason, MetadataStats, Phase, SearchStats, TrackerLine, TrackerState};
 
 /// A snapshot of a torrent. Bytes, and bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct TorrentStats {
     /// The most that any tracker speaks of.
     pub tracker_seeds: Option<u32>,
     pub tracker_leechers: Option<u32>,
+    /// What the DHT does for it; `None` where it is not asked.
+    pub dht: Option<SearchStats>,
     /// The last address that answered and did not become a peer, and why; `None` since one became a peer.
     pub last_failure: Option<(SocketAddr, CloseReason)>,
 }
@@ -79,6 +81,7 @@ impl TorrentStats {
             candidates: 0,
             tracker_seeds: None,
             tracker_leechers: None,
+            dht: None,
             last_failure: None,
         }
     }
@@ -116,6 +119,7 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             candidates: swarm.candidates,
             tracker_seeds: node.tracker_seeds,
             tracker_leechers: node.tracker_leechers,
+            dht: node.dht,
             last_failure: swarm.last_failure.or(node.refused),
         }
     }

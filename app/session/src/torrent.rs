@@ -233,6 +233,7 @@ impl Torrent {
                 | Event::Complete
                 | Event::Synced
                 | Event::Tracker { .. }
+                | Event::Dht(_)
                 | Event::PeerBanned { .. }
                 | Event::Warning(_) => {}
             }
@@ -258,6 +259,7 @@ impl Torrent {
                 | Event::FileDone { .. }
                 | Event::Complete
                 | Event::Tracker { .. }
+                | Event::Dht(_)
                 | Event::PeerBanned { .. }
                 | Event::Warning(_) => {}
             }

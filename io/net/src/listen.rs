@@ -124,6 +124,16 @@ impl Sockets {
         self.port
     }
 
+    /// Where datagrams come from, if that is the same port in all families.
+    #[must_use]
+    pub fn udp_port(&self) -> Option<u16> {
+        let same = self.udp.iter().all(|socket| {
+            let addr = socket.local_addr();
+            addr.is_ok_and(|addr| addr.port() == self.port)
+        });
+        same.then_some(self.port)
+    }
+
     /// Where peers are listened for.
     #[must_use]
     pub fn addrs(&self) -> Vec<SocketAddr> {

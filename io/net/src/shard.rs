@@ -25,7 +25,7 @@ use socket2::SockRef;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::{AbortHandle, JoinSet};
 use torr_base::Instant;
-use torr_node::{Action, ConnKey, Node, TrackerRequest};
+use torr_node::{Action, ConnKey, LookUp, Node};
 use torr_store::{BlockBuf, DiskDone};
 
 use crate::clock::Clock;
@@ -53,7 +53,7 @@ pub(crate) struct Shard<H: Host> {
     woken_spare: Vec<ConnKey>,
     /// Owner of every task; reaped by the shard's main loop.
     pub(crate) tasks: JoinSet<()>,
-    pub(crate) requests: BTreeMap<TrackerRequest, AbortHandle>,
+    pub(crate) requests: BTreeMap<LookUp, AbortHandle>,
     pub(crate) http: HttpClient,
     /// At most one for each family.
     pub(crate) udp: Vec<Rc<UdpSocket>>,

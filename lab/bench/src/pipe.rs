@@ -78,6 +78,7 @@ impl Side {
             swarm,
             trackers: Vec::new(),
             peers: if seed { Vec::new() } else { vec![other] },
+            nodes: Vec::new(),
             sequential: false,
         };
         let added = node.add_torrent(Instant::ZERO, init);

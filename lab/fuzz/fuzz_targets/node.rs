@@ -96,6 +96,7 @@ fuzz_target!(|bytes: &[u8]| {
         swarm,
         trackers: Vec::new(),
         peers: Vec::new(),
+        nodes: Vec::new(),
         sequential: false,
     };
     let key = node.add_torrent(now, init).expect("the first torrent");

@@ -122,6 +122,8 @@ pub struct NodeNews {
     pub stopped: Option<Instant>,
     /// Announces that went well, and that did not.
     pub announces: (u32, u32),
+    /// Rounds of its search in the DHT.
+    pub searches: Vec<torr_node::SearchStats>,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use torr_base::Instant;
 use torr_bencode::encode_dict;
-use torr_node::{HttpReply, TrackerRequest};
+use torr_node::{HttpReply, LookUp, TrackerRequest};
 use torr_tracker::udp::{UdpReply, UdpRequest};
 use torr_tracker::{AnnounceReply, Event as Announced};
 
@@ -56,7 +56,7 @@ pub(crate) enum Answer {
         reply: Result<HttpReply, String>,
     },
     Resolved {
-        request: TrackerRequest,
+        request: LookUp,
         addrs: Result<Vec<SocketAddr>, String>,
     },
     Datagram {
@@ -229,7 +229,10 @@ impl<F: Fidelity> World<F> {
     /// A node sends a datagram.
     pub(crate) fn datagram(&mut self, host: HostId, to: SocketAddr, bytes: Vec<u8>) {
         let from = self.hosts[host].addr;
-        let Some(tracker) = number_of(to) else { return };
+        let Some(tracker) = number_of(to) else {
+            self.datagram_to_node(from, to, &bytes);
+            return;
+        };
         for when in self.udp_arrivals() {
             let bytes = bytes.clone();
             let event = Event::ToTracker {
@@ -239,6 +242,18 @@ impl<F: Fidelity> World<F> {
                 bytes,
             };
             self.agenda.at(when, event);
+        }
+    }
+
+    /// … to another node.
+    fn datagram_to_node(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let Some(host) = self.hosts.iter().position(|host| host.addr == to) else {
+            return;
+        };
+        for when in self.udp_arrivals() {
+            let bytes = bytes.to_vec();
+            let answer = Answer::Datagram { from, bytes };
+            self.agenda.at(when, Event::Tracker { host, answer });
         }
     }
 

@@ -282,6 +282,7 @@ impl<F: Fidelity> World<F> {
             swarm,
             trackers: home.plan.trackers.clone(),
             peers: home.plan.peers.clone(),
+            nodes: Vec::new(),
             sequential: home.plan.sequential,
         };
         home.torrent = home.node.add_torrent(now, init).ok();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use torr_base::{Bitfield, Instant};
-use torr_node::Encryption;
+use torr_node::{Bootstrap, DhtConfig, DhtInit, Encryption};
 use torr_sim::{
     Bytes, Fidelity, LinkProfile, Messages, NodePlan, Torrent, Trace, Weather, World, addr_of,
 };
@@ -143,4 +143,65 @@ fn equal_seeds_give_equal_traces() {
         swarm::<Messages>(7, 5, 2_000_000).1,
         swarm::<Messages>(8, 5, 2_000_000).1
     );
+}
+
+/// Nodes that know nobody but the first one's DHT node: a seed, and those that know only the info-hash.
+fn by_dht(seed: u64, private: bool) -> (World<Messages>, usize) {
+    const NODES: usize = 12;
+    let torrent = Torrent::new(seed, 2_000_000, 64 * 1024, false);
+    let pieces = torrent.geometry.piece_count();
+    let mut world: World<Messages> = World::new(seed, torrent, Weather::default(), trace());
+    let mut plan = NodePlan::new(Bitfield::new(pieces));
+    plan.tune = |config| {
+        let first = addr_of(0);
+        config.dht = Some(DhtInit {
+            config: DhtConfig {
+                ipv6: false,
+                bootstrap: Bootstrap::Hosts(vec![(first.ip().to_string(), first.port())]),
+                ..DhtConfig::default()
+            },
+            secret: [config.peer_id.0.iter().fold(0, |sum, byte| sum ^ byte); 32],
+            saved: None,
+            port: first.port(),
+            guest: false,
+        });
+    };
+    plan.private = private;
+    for host in 0..NODES {
+        let mut plan = plan.clone();
+        if host == 4 {
+            plan.have = Bitfield::full(pieces);
+        }
+        plan.magnet = host > 8 && !private;
+        plan.start = Instant::ZERO + Duration::from_millis(700 * host as u64);
+        world.add_node(plan);
+    }
+    (world, NODES)
+}
+
+#[test]
+fn who_knows_nobody_finds_them_in_the_dht() {
+    let (mut world, nodes) = by_dht(11, false);
+    // The first round is over before anybody has announced: what is forlorn looks again in a minute.
+    world.run_until(Instant::ZERO + Duration::from_secs(150));
+    for host in (0..nodes).filter(|host| *host != 4) {
+        let news = world.node(host).unwrap().news();
+        assert!(news.complete.is_some(), "host {host} did not finish");
+        // Somebody may have found it before it found anybody.
+        assert!(!news.searches.is_empty(), "host {host}");
+    }
+    world.stop_all();
+}
+
+#[test]
+fn of_a_private_torrent_the_dht_hears_nothing() {
+    let (mut world, nodes) = by_dht(12, true);
+    world.run_until(Instant::ZERO + Duration::from_secs(600));
+    for host in 0..nodes {
+        let node = world.node(host).unwrap();
+        assert_eq!(node.news().searches, []);
+        let stats = node.stats().unwrap();
+        assert_eq!((stats.dht, stats.swarm.peers), (None, 0), "host {host}");
+    }
+    world.stop_all();
 }

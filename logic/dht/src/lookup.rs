@@ -47,8 +47,16 @@ pub(crate) enum Purpose {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Fresh,
-    Asked { path: u8, late: bool },
-    Answered { path: u8, token: Option<Box<[u8]>> },
+    /// It is asked for another purpose just now: its turn comes when that is over.
+    Held,
+    Asked {
+        path: u8,
+        late: bool,
+    },
+    Answered {
+        path: u8,
+        token: Option<Box<[u8]>>,
+    },
     Failed,
 }
 
@@ -90,7 +98,18 @@ pub(crate) struct Lookup {
     pub(crate) peers: BTreeMap<IpAddr, Vec<u16>>,
     /// Announces that are under way; `None` before the lookup is over.
     pub(crate) announcing: Option<usize>,
+    /// Announces that wait until nothing else is asked there.
+    pub(crate) to_announce: Vec<Goal>,
     pub(crate) stored: u32,
+}
+
+/// Whether a node may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Granted,
+    /// Not now: [`Lookup::release`] tells when.
+    Later,
+    Never,
 }
 
 /// What a path can do next.
@@ -122,6 +141,7 @@ impl Lookup {
             answers: 0,
             peers: BTreeMap::new(),
             announcing: None,
+            to_announce: Vec::new(),
             stored: 0,
         };
         for (i, (id, addr)) in starts.iter().enumerate() {
@@ -130,11 +150,10 @@ impl Lookup {
         lookup
     }
 
-    /// The next node to ask, which counts as asked from now on. `refuses` says that nothing may be sent
-    /// there, ever.
+    /// The next node to ask, which counts as asked from now on.
     pub(crate) fn next(
         &mut self,
-        mut refuses: impl FnMut(SocketAddr) -> bool,
+        mut leave: impl FnMut(SocketAddr) -> Leave,
     ) -> Option<(Option<NodeId>, SocketAddr)> {
         if self.announcing.is_some() {
             return None;
@@ -142,9 +161,20 @@ impl Lookup {
         for path in 0..PATHS {
             while let Some(at) = self.walk(path).ask {
                 let addr = self.steps[at].addr;
-                if self.queries >= QUERIES_MAX || !self.may_ask(addr) || refuses(addr) {
-                    self.steps[at].state = State::Failed;
-                    continue;
+                let leave = match self.queries >= QUERIES_MAX || !self.may_ask(addr) {
+                    true => Leave::Never,
+                    false => leave(addr),
+                };
+                match leave {
+                    Leave::Granted => {}
+                    Leave::Later => {
+                        self.steps[at].state = State::Held;
+                        continue;
+                    }
+                    Leave::Never => {
+                        self.steps[at].state = State::Failed;
+                        continue;
+                    }
                 }
                 self.asked.insert(addr);
                 if let Some(prefix) = Prefix::of(addr) {
@@ -169,6 +199,19 @@ impl Lookup {
             let walk = self.walk(path);
             walk.ask.is_none() && !walk.waits
         })
+    }
+
+    /// What was asked at that address for another purpose is over, or late. True if the lookup has waited
+    /// for it.
+    pub(crate) fn release(&mut self, addr: SocketAddr, alive: bool) -> bool {
+        let mut waited = self.to_announce.iter().any(|it| it.contact.addr == addr);
+        for step in self.steps.iter_mut().filter(|it| it.addr == addr) {
+            if step.state == State::Held {
+                waited = true;
+                step.state = if alive { State::Fresh } else { State::Failed };
+            }
+        }
+        waited
     }
 
     /// No answer so far; others take its place, but one that still comes is welcome.
@@ -329,6 +372,7 @@ impl Lookup {
                 under_way += usize::from(usize::from(*by) == path);
             }
             State::Fresh => walk.ask = walk.ask.or(Some(at)),
+            State::Held => walk.waits = true,
             State::Failed => {}
         };
         let mut left_out = Vec::new();
@@ -359,6 +403,12 @@ impl Lookup {
         walk
     }
 
+    /// Addresses whose turn comes when they are not asked for another purpose any more.
+    pub(crate) fn held(&self) -> impl Iterator<Item = SocketAddr> {
+        let held = self.steps.iter().filter(|it| it.state == State::Held);
+        held.map(|it| it.addr)
+    }
+
     pub(crate) fn check_invariants(&self) {
         assert!(self.steps.len() <= NODES_MAX + 1);
         assert!(self.queries <= QUERIES_MAX && self.asked.len() <= self.queries as usize);
@@ -377,7 +427,7 @@ impl Step {
                 },
                 token: token.clone()?,
             }),
-            State::Fresh | State::Asked { .. } | State::Failed => None,
+            State::Fresh | State::Held | State::Asked { .. } | State::Failed => None,
         }
     }
 }

@@ -47,7 +47,8 @@ pub(crate) enum Overdue {
 pub(crate) struct Queries {
     by_id: BTreeMap<u32, Asked>,
     by_time: BTreeSet<(Instant, u32)>,
-    addrs: BTreeSet<SocketAddr>,
+    /// Who is asked, and whether that answer is late.
+    addrs: BTreeMap<SocketAddr, bool>,
     patience: Patience,
 }
 
@@ -58,7 +59,12 @@ impl Queries {
 
     /// Whether a question to that address is under way; there is never more than one.
     pub(crate) fn is_asked(&self, addr: SocketAddr) -> bool {
-        self.addrs.contains(&addr)
+        self.addrs.contains_key(&addr)
+    }
+
+    /// Whether to wait for the end of a question to that address: it is under way, and not late.
+    pub(crate) fn is_awaited(&self, addr: SocketAddr) -> bool {
+        self.addrs.get(&addr).is_some_and(|late| !late)
     }
 
     /// Takes note of a question; false where it may not be asked now or the id is in use.
@@ -81,7 +87,7 @@ impl Queries {
             late: false,
             due: now + self.patience.limit(),
         };
-        self.addrs.insert(to);
+        self.addrs.insert(to, false);
         self.by_time.insert((asked.due, transaction));
         self.by_id.insert(transaction, asked);
         true
@@ -117,6 +123,7 @@ impl Queries {
         asked.late = true;
         asked.due = end;
         let asked = *asked;
+        self.addrs.insert(asked.to, true);
         self.by_time.remove(&(due, transaction));
         self.by_time.insert((end, transaction));
         Some(Overdue::Late(asked))

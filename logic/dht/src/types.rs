@@ -22,6 +22,8 @@ pub struct DhtConfig {
     /// Asks, but answers nobody and is in nobody's table (BEP 43): for short runs and behind a NAT.
     pub read_only: bool,
     pub bootstrap: Bootstrap,
+    /// Takes a new id where an old one was saved: another process goes by that one.
+    pub new_id: bool,
     /// What others see as `v`: two letters and a version.
     pub version: [u8; 4],
 }
@@ -45,6 +47,7 @@ impl Default for DhtConfig {
             ipv6: true,
             read_only: false,
             bootstrap: Bootstrap::WellKnown,
+            new_id: false,
             version: *b"tr\0\x01",
         }
     }

@@ -57,6 +57,27 @@ fn two_nodes_are_enough() {
 }
 
 #[test]
+fn a_search_that_begins_with_the_node_itself_waits_for_its_turn() {
+    let mut net = Net::default();
+    net.names.insert("start".to_owned(), vec![public(1)]);
+    net.add(&[public(1)], node(config(), 1));
+    // Both look for their neighbours and for peers at once, and there is one node to ask.
+    for i in 2..=3 {
+        let host = net.add(&[public(i)], node(with_start("start"), i));
+        net.nodes[host].search(net.now, HASH, Some(ANNOUNCE), true);
+        net.nodes[host].search(net.now, InfoHash([9; 20]), Some(ANNOUNCE), true);
+        net.run(Duration::from_secs(2));
+        let [first, second] = &net.done[net.done.len() - 2..] else {
+            panic!("{:?}", net.done);
+        };
+        for (of, _, outcome) in [first, second] {
+            assert!(*of == host && outcome.stored > 0, "{outcome:?}");
+        }
+    }
+    assert_eq!(net.peers.len(), 2);
+}
+
+#[test]
 fn thirty_nodes_find_each_other_and_what_was_announced() {
     let mut net = net(30);
     net.run(Duration::from_secs(120));
@@ -161,6 +182,12 @@ fn the_next_run_starts_where_the_last_one_ended() {
     net.run(Duration::from_secs(5));
     assert!(net.peers.contains_key(&(7, search)));
     assert_eq!(net.resolved, asked, "no name was needed");
+    let other = DhtConfig {
+        new_id: true,
+        ..with_start("start")
+    };
+    let other = Dht::new(other, Rng::new(9), [9; 32], Some(&saved), net.now);
+    assert_ne!(other.id(Family::V4), id);
     let mut torn = saved;
     torn[50] ^= 1;
     let again = Dht::new(
@@ -174,6 +201,34 @@ fn the_next_run_starts_where_the_last_one_ended() {
     net.run(Duration::from_secs(5));
     assert!(net.resolved > asked);
     assert!(net.nodes[7].stats(net.now).nodes[0] > 0);
+}
+
+#[test]
+fn nodes_of_a_torrent_lead_in_by_name_and_by_address() {
+    let mut net = net(12);
+    net.run(Duration::from_secs(60));
+    net.names
+        .insert("named.example".to_owned(), vec![public(4)]);
+    let there = public(5).ip().to_string();
+    for (n, (name, port)) in [("named.example", 1), (there.as_str(), public(5).port())]
+        .into_iter()
+        .zip(0..)
+        .map(|(place, n)| (n, place))
+    {
+        let mut stray = node(config(), 90 + n);
+        stray.add_host(net.now, name, port);
+        let host = net.add(&[public(70 + n)], stray);
+        net.run(Duration::from_secs(20));
+        assert!(net.nodes[host].stats(net.now).nodes[0] > 3, "{name}");
+    }
+    // However many there are, few are looked up at a time, and few wait.
+    let mut flooded = node(config(), 99);
+    (0..1_000).for_each(|n| flooded.add_host(net.now, &format!("{n}.example"), 1));
+    let mut out = Vec::new();
+    flooded.handle_timeout(net.now, &mut out);
+    let resolves = |it: &&DhtAction| matches!(it, DhtAction::Resolve { .. });
+    assert_eq!(out.iter().filter(resolves).count(), torr_dht::HOSTS_MAX);
+    flooded.check_invariants();
 }
 
 #[test]

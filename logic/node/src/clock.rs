@@ -7,8 +7,9 @@ use torr_base::Instant;
 use torr_swarm::Phase;
 use torr_tracker::{HttpReply, Stats, TrackerAction};
 
+use crate::dht::{DhtPart, Search};
 use crate::node::Node;
-use crate::types::{Action, News, TorrentKey, TrackerRequest};
+use crate::types::{Action, LookUp, News, TorrentKey, TrackerRequest};
 
 /// How often connections are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -26,8 +27,10 @@ impl<B> Node<B> {
             self.swept = now;
             self.sweep(now);
         }
+        self.tick_dht(now);
         let keys: Vec<_> = self.torrents.keys().collect();
         for key in keys {
+            self.search_on(now, key);
             self.with_swarm(now, key, |swarm, bufs, out| {
                 swarm.handle_timeout(now, bufs, out)
             });
@@ -47,13 +50,15 @@ impl<B> Node<B> {
             [
                 torrent.swarm.next_timeout(),
                 torrent.announcer.next_timeout(),
+                torrent.search.as_ref().and_then(Search::next_timeout),
             ]
         });
         let sweep = (!self.conns.is_empty()).then(|| self.swept + SWEEP);
         let throttled = !self.throttled.is_empty();
         let rates = [self.down.ready_at(), self.up.ready_at()];
         let rates = rates.into_iter().filter(|_| throttled);
-        torrents.chain([sweep]).chain(rates).flatten().min()
+        let dht = self.dht.as_ref().and_then(DhtPart::next_timeout);
+        torrents.chain([sweep, dht]).chain(rates).flatten().min()
     }
 
     /// The answer to [`Action::Http`]: the reply, or why there is none, fit to be shown.
@@ -77,9 +82,18 @@ impl<B> Node<B> {
     pub fn handle_resolved(
         &mut self,
         now: Instant,
-        request: TrackerRequest,
+        request: LookUp,
         addrs: Result<Vec<SocketAddr>, String>,
     ) {
+        let request = match request {
+            LookUp::Tracker(request) => request,
+            LookUp::Dht(request) => {
+                self.with_dht(now, |dht, out| {
+                    dht.handle_resolved(now, request, addrs, out)
+                });
+                return;
+            }
+        };
         let Some(torrent) = self.torrents.get_mut(request.torrent) else {
             return;
         };
@@ -90,8 +104,13 @@ impl<B> Node<B> {
         self.announce(now, request.torrent);
     }
 
-    /// A datagram for nobody in particular; what no tracker sent is dropped.
+    /// A datagram for nobody in particular. What neither a tracker nor a node of the DHT sends is dropped.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        // A dictionary, while a tracker's answer begins with a zero.
+        if bytes.first() == Some(&b'd') {
+            self.dht_datagram(now, from, bytes);
+            return;
+        }
         let keys: Vec<_> = self.torrents.keys().collect();
         for key in keys {
             let Some(torrent) = self.torrents.get_mut(key) else {
@@ -150,7 +169,7 @@ impl<B> Node<B> {
                 host,
                 port,
             } => Action::Resolve {
-                request: ours(request),
+                request: LookUp::Tracker(ours(request)),
                 host,
                 port,
             },

@@ -12,7 +12,6 @@ use torr_wire::{
 
 use crate::conn::{Conn, Stage};
 use crate::node::Node;
-use crate::traffic::RESERVED;
 use crate::types::{Action, TorrentKey};
 
 /// What a node makes of Message Stream Encryption. It hides BitTorrent from a network that looks for it;
@@ -182,6 +181,7 @@ impl<B> Node<B> {
         info_hash: torr_base::InfoHash,
     ) {
         let torrent = self.by_hash.get(&info_hash).copied();
+        let hello = torrent.and_then(|torrent| self.hello(torrent));
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
@@ -189,12 +189,7 @@ impl<B> Node<B> {
             incoming: streams.incoming,
             outgoing: streams.outgoing,
         });
-        if !entry.dialled {
-            let hello = Handshake {
-                reserved: RESERVED,
-                info_hash,
-                peer_id: self.config.peer_id,
-            };
+        if let Some(hello) = hello.filter(|_| !entry.dialled) {
             let mut hello = hello.encode();
             ciphers.leaves(&mut hello);
             entry.tx.control.extend_from_slice(&hello);

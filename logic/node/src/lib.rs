@@ -9,6 +9,7 @@
 //!      │ traffic: accepts, handshakes, bytes in and out     │
 //!      │ encryption: keys before the handshake, ciphers     │
 //!      │ clock:   timers, announces                         │
+//!      │ dht:     searches, and what comes of them          │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
 //! ```
@@ -22,6 +23,7 @@
 
 mod clock;
 mod conn;
+mod dht;
 mod encryption;
 mod invariants;
 mod node;
@@ -29,14 +31,16 @@ mod traffic;
 mod types;
 
 pub use conn::Rest;
+pub use dht::{DhtInit, SearchStats};
 pub use encryption::Encryption;
 pub use node::{AddError, Node};
+pub use torr_dht::{Bootstrap, DhtConfig, DhtStats};
 pub use torr_swarm::{
     CloseReason, ConnKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice, PeerKey,
     PeerStats, Phase, SwarmInit, SwarmStats,
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
-    Action, Frame, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey, TorrentMark,
-    TorrentStats, TrackerLine, TrackerRequest,
+    Action, Frame, LookUp, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey,
+    TorrentMark, TorrentStats, TrackerLine, TrackerRequest,
 };

@@ -10,6 +10,7 @@ use torr_tracker::{Announcer, AnnouncerConfig};
 use torr_wire::{Limits, SecretSource, TorrentToken, torrent_token};
 
 use crate::conn::{Conn, Stage, Tx};
+use crate::dht::{DhtPart, Search};
 use crate::types::{
     Action, MagnetInit, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
     TrackerLine,
@@ -22,6 +23,10 @@ pub(crate) struct Torrent<B> {
     pub(crate) storage: StorageId,
     pub(crate) swarm: Swarm<B>,
     pub(crate) announcer: Announcer,
+    /// BEP 27, as far as is known.
+    pub(crate) private: bool,
+    /// In the DHT.
+    pub(crate) search: Option<Search>,
     /// `stop` was said: what is left are answers and farewells.
     pub(crate) stopping: bool,
     /// The swarm is through with stopping; the notice waits for the announcer.
@@ -42,7 +47,7 @@ pub(crate) struct Torrent<B> {
 ///   `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_timeout`.
 /// - Pulls: `poll_action`, `read_bufs`, `write_bufs`; `poll_frame` and friends where payload has no
 ///   bytes.
-/// - Getters: `stats`, `peers`, `trackers`, `next_timeout` …
+/// - Getters: `stats`, `dht_stats`, `save_dht`, `peers`, `trackers`, `next_timeout` …
 pub struct Node<B> {
     pub(crate) config: NodeConfig,
     pub(crate) bufs: Box<dyn BufSource<B>>,
@@ -70,6 +75,7 @@ pub struct Node<B> {
     /// Jobs at the disk.
     pub(crate) disk_jobs: usize,
     pub(crate) swept: Instant,
+    pub(crate) dht: Option<DhtPart>,
 }
 
 impl<B> std::fmt::Debug for Node<B> {
@@ -90,8 +96,15 @@ pub enum AddError {
 
 impl<B> Node<B> {
     #[must_use]
-    pub fn new(config: NodeConfig, bufs: Box<dyn BufSource<B>>, rng: Rng, now: Instant) -> Self {
+    pub fn new(
+        mut config: NodeConfig,
+        bufs: Box<dyn BufSource<B>>,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
+        let dht = config.dht.take();
         Self {
+            dht: dht.map(|init| DhtPart::new(init, rng.fork("dht", 0), now)),
             down: TokenBucket::new(config.down_rate, now),
             up: TokenBucket::new(config.up_rate, now),
             secrets: SecretSource::new(config.secret),
@@ -130,6 +143,7 @@ impl<B> Node<B> {
             self.keep_to_trackers(key);
         }
         self.set_out(now, key, &init.peers);
+        self.begin_search(now, key, &init.nodes);
         Ok(key)
     }
 
@@ -143,6 +157,7 @@ impl<B> Node<B> {
         let swarm = Swarm::seek(config, init.info_hash, &rng, now);
         let key = self.enter(swarm, init.storage, &init.trackers, &rng);
         self.set_out(now, key, &init.peers);
+        self.begin_search(now, key, &[]);
         Ok(key)
     }
 
@@ -164,6 +179,7 @@ impl<B> Node<B> {
         self.with_swarm(now, key, |swarm, bufs, out| {
             swarm.begin(now, init, bufs, out);
         });
+        self.update_search(key);
     }
 
     /// What a new torrent's swarm is made of.
@@ -182,6 +198,7 @@ impl<B> Node<B> {
             peer_id: self.config.peer_id,
             listen_port: self.config.listen_port,
             client: self.config.client.clone(),
+            dht_port: self.dht.as_ref().map_or(0, DhtPart::port),
             upload: self.config.upload,
             pex: self.config.pex,
             sequential,
@@ -213,6 +230,8 @@ impl<B> Node<B> {
             storage,
             swarm,
             announcer,
+            private: false,
+            search: None,
             stopping: false,
             flushed: false,
             stopped: false,
@@ -226,8 +245,10 @@ impl<B> Node<B> {
     /// BEP 27.
     fn keep_to_trackers(&mut self, key: TorrentKey) {
         if let Some(torrent) = self.torrents.get_mut(key) {
+            torrent.private = true;
             torrent.announcer.use_one_at_a_time();
         }
+        self.end_search(key);
     }
 
     fn set_out(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
@@ -250,6 +271,7 @@ impl<B> Node<B> {
         }
         torrent.stopping = true;
         torrent.announcer.stop(now);
+        self.end_search(key);
         let conns = self
             .conns
             .iter()
@@ -386,6 +408,7 @@ impl<B> Node<B> {
                     self.actions.push_back(Action::Wake { conn });
                 }
             }
+            torr_swarm::Action::HasNode { addr } => self.peer_has_node(now, key, addr),
             torr_swarm::Action::BufsFree => self.bufs_free(key),
             torr_swarm::Action::Tell(notice) => self.tell(now, key, notice),
         }
@@ -412,8 +435,12 @@ impl<B> Node<B> {
             | Notice::Failed(_)
             | Notice::Banned { .. } => {}
         }
+        let complete = notice == Notice::Complete;
         let news = News::Swarm(notice);
         self.actions.push_back(Action::Tell { torrent: key, news });
+        if complete {
+            self.update_search(key);
+        }
     }
 
     /// The last notice: flushed, and the trackers told or given up.
@@ -508,6 +535,7 @@ impl<B> Node<B> {
                 .max(),
             half_open,
             refused: self.refused,
+            dht: torrent.search.as_ref().map(|search| search.stats),
         })
     }
 

@@ -23,8 +23,6 @@ const NO_PROGRESS: Duration = Duration::from_secs(30);
 const NETWORK_MAX: usize = 10;
 const SITE_MAX: usize = 40;
 const NETWORK_HALF_OPEN_MAX: usize = 4;
-/// Bits of the handshake that we set: BEP 10 and BEP 6.
-pub(crate) const RESERVED: Reserved = Reserved::EXTENDED.union(Reserved::FAST);
 
 impl<B> Node<B> {
     /// Somebody connected. `None`: drop the socket.
@@ -65,14 +63,12 @@ impl<B> Node<B> {
         let Stage::Dialling { torrent, plain } = entry.stage else {
             return;
         };
-        let Some(info_hash) = self.torrents.get(torrent).map(|torrent| torrent.info_hash) else {
+        let Some(hello) = self.hello(torrent) else {
             self.close(now, conn, CloseReason::Local);
             return;
         };
-        let hello = Handshake {
-            reserved: RESERVED,
-            info_hash,
-            peer_id: self.config.peer_id,
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
         };
         entry.tx.moved = now;
         entry.opened = now;
@@ -232,7 +228,6 @@ impl<B> Node<B> {
 
     /// `n` bytes of handshake are in the reader.
     fn greeted(&mut self, now: Instant, conn: ConnKey, n: usize) {
-        let own_id = self.config.peer_id;
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
@@ -269,17 +264,35 @@ impl<B> Node<B> {
         }
         if torrent.is_none() {
             *torrent = known;
-            let hello = Handshake {
-                reserved: RESERVED,
-                info_hash,
-                peer_id: own_id,
-            };
-            entry.tx.control.extend_from_slice(&hello.encode());
-            entry.tx.moved = now;
-            self.actions.push_back(Action::Wake { conn });
+            let hello = known.and_then(|known| self.hello(known));
+            if let (Some(hello), Some(entry)) = (hello, self.conns.get_mut(conn)) {
+                entry.tx.control.extend_from_slice(&hello.encode());
+                entry.tx.moved = now;
+                self.actions.push_back(Action::Wake { conn });
+            }
         }
         if let (Some(torrent), Some(heard)) = (known, heard) {
             self.admit(now, conn, torrent, heard);
+        }
+    }
+
+    /// What we greet the peers of a torrent with.
+    pub(crate) fn hello(&self, torrent: TorrentKey) -> Option<Handshake> {
+        Some(Handshake {
+            reserved: self.reserved(torrent),
+            info_hash: self.torrents.get(torrent)?.info_hash,
+            peer_id: self.config.peer_id,
+        })
+    }
+
+    /// The extensions that peers of a torrent may use.
+    fn reserved(&self, torrent: TorrentKey) -> Reserved {
+        let usual = Reserved::EXTENDED.union(Reserved::FAST);
+        let has_node = self.dht.as_ref().is_some_and(|dht| dht.port() > 0);
+        let private = self.torrents.get(torrent).is_none_or(|it| it.private);
+        match has_node && !private {
+            true => usual.union(Reserved::DHT),
+            false => usual,
         }
     }
 
@@ -293,6 +306,7 @@ impl<B> Node<B> {
             swarm.settle_crossing(now, (remote, heard.peer_id), dialled, bufs, out);
             swarm.make_room(now, (remote, heard.peer_id), bufs, out);
         });
+        let ours = self.reserved(torrent);
         let (Some(home), Some(entry)) = (self.torrents.get_mut(torrent), self.conns.get_mut(conn))
         else {
             return;
@@ -304,7 +318,7 @@ impl<B> Node<B> {
             }
             return;
         }
-        let common = heard.reserved.common(RESERVED);
+        let common = heard.reserved.common(ours);
         let new = NewPeer {
             conn,
             addr: entry.remote,
@@ -312,6 +326,7 @@ impl<B> Node<B> {
             id: heard.peer_id,
             fast: common.fast(),
             extended: common.extended(),
+            dht: common.dht(),
         };
         let peer = home.swarm.add_peer(now, new, &mut self.outbox);
         let pieces = home.swarm.pieces_max();
@@ -322,6 +337,9 @@ impl<B> Node<B> {
             reader,
         };
         self.half_open -= 1;
+        if let Some(dht) = self.dht.as_mut().filter(|_| !dialled) {
+            dht.accepted(remote);
+        }
         self.settle(now, torrent);
     }
 

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use torr_base::{InfoHash, Key, PeerId, RawBlock};
+use torr_dht::ResolveId;
 use torr_store::{DiskJob, Payload, StorageId};
 use torr_swarm::{CloseReason, ConnKey, Notice, SwarmInit, SwarmStats};
 use torr_tracker::{RequestId, TrackerEvent};
 
 use crate::conn::Rest;
+use crate::dht::{DhtInit, SearchStats};
 use crate::encryption::Encryption;
 
 /// Marks the keys of torrents.
@@ -45,11 +47,13 @@ pub struct NodeConfig {
     /// From the operating system's randomness, for this process alone: what the keys of encrypted
     /// connections are made of.
     pub secret: [u8; 32],
+    /// `None`: no part in the DHT.
+    pub dht: Option<DhtInit>,
 }
 
 impl NodeConfig {
-    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB), and no
-    /// encryption.
+    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB), neither
+    /// encryption nor DHT.
     #[must_use]
     pub fn new(peer_id: PeerId, listen_port: u16, client: String) -> Self {
         Self {
@@ -67,6 +71,7 @@ impl NodeConfig {
             assembly_bytes: 40 << 20,
             encryption: Encryption::Off,
             secret: [0; 32],
+            dht: None,
         }
     }
 }
@@ -80,6 +85,8 @@ pub struct TorrentInit {
     pub trackers: Vec<Vec<String>>,
     /// Addresses that the user names.
     pub peers: Vec<SocketAddr>,
+    /// Nodes of the DHT that it names (BEP 5).
+    pub nodes: Vec<(String, u16)>,
     pub sequential: bool,
 }
 
@@ -101,6 +108,13 @@ pub struct MagnetInit {
 pub struct TrackerRequest {
     pub torrent: TorrentKey,
     pub request: RequestId,
+}
+
+/// Whose question a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LookUp {
+    Tracker(TrackerRequest),
+    Dht(ResolveId),
 }
 
 /// What the driver must do, in this order. To be drained after every input.
@@ -128,7 +142,7 @@ pub enum Action<B> {
     },
     /// Look up; the answer is `handle_resolved`.
     Resolve {
-        request: TrackerRequest,
+        request: LookUp,
         host: String,
         port: u16,
     },
@@ -156,6 +170,8 @@ pub enum News {
         url: String,
         event: TrackerEvent,
     },
+    /// A round of its search in the DHT is over.
+    Dht(SearchStats),
 }
 
 /// One line of the table of trackers, owned; see [`torr_tracker::TrackerStatus`].
@@ -184,6 +200,8 @@ pub struct TorrentStats {
     pub half_open: u32,
     /// The last one that was refused before it said which torrent it came for, and why.
     pub refused: Option<(SocketAddr, CloseReason)>,
+    /// `None` for a torrent that the DHT is not asked for.
+    pub dht: Option<SearchStats>,
 }
 
 /// What one write brings, whole: for a world in which payload has no bytes.

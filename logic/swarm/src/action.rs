@@ -45,6 +45,10 @@ pub enum Action<B> {
     },
     /// Buffers came back: readers that wait for one may go on.
     BufsFree,
+    /// A peer has a node of the DHT there, as it says (BEP 5).
+    HasNode {
+        addr: SocketAddr,
+    },
 }
 
 /// Where a swarm puts its actions; the node drains it after every input and uses its memory again.

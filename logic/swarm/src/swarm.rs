@@ -35,6 +35,8 @@ pub struct SwarmConfig {
     pub peer_id: PeerId,
     /// Told to peers (BEP 10); 0 for none.
     pub listen_port: u16,
+    /// Of our node of the DHT, told to peers that have one (BEP 5); 0 for none.
+    pub dht_port: u16,
     /// Name and version, told to peers (BEP 10).
     pub client: String,
     pub upload: bool,
@@ -668,6 +670,12 @@ impl<B> Swarm<B> {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.left == 0 && self.metadata.is_known()
+    }
+
+    /// Whether something is wanted and there is no peer to ask for it.
+    #[must_use]
+    pub fn is_forlorn(&self) -> bool {
+        self.phase == Phase::Active && !self.is_complete() && self.peers.is_empty()
     }
 
     /// Whether blocks are asked for.

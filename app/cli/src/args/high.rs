@@ -86,6 +86,8 @@ pub(crate) struct Network {
     pub(crate) encryption: Encryption,
     pub(crate) upload: bool,
     pub(crate) pex: bool,
+    pub(crate) dht: bool,
+    pub(crate) dht_nodes: Vec<(String, u16)>,
 }
 
 #[derive(Debug)]
@@ -197,14 +199,7 @@ fn network(
     trackers: Vec<String>,
 ) -> Result<Network, Failure> {
     for peer in &peers {
-        let port = peer.rsplit_once(':').and_then(|(host, port)| {
-            let port = port.parse::<u16>().ok()?;
-            (!host.is_empty()).then_some(port)
-        });
-        if port.is_none_or(|port| port == 0) {
-            let why = format!("`{}` is not HOST:PORT", peer.escape_debug());
-            return Err(Failure::usage("--peer", why));
-        }
+        parse_place(peer).map_err(|why| Failure::usage("--peer", why))?;
     }
     for tracker in &trackers {
         let scheme = tracker
@@ -229,7 +224,27 @@ fn network(
             .unwrap_or_default(),
         upload: !settings.flag("no-upload")?,
         pex: !settings.flag("no-pex")?,
+        dht: !settings.flag("no-dht")?,
+        dht_nodes: settings
+            .parse("dht-node", parse_places)?
+            .unwrap_or_default(),
     })
+}
+
+/// `HOST:PORT`, with brackets around an IPv6 address, which are not part of the host.
+fn parse_place(text: &str) -> Result<(String, u16), String> {
+    let place = text.rsplit_once(':').and_then(|(host, port)| {
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    });
+    place.ok_or_else(|| format!("`{}` is not HOST:PORT", text.escape_debug()))
+}
+
+/// Several of them, with commas between.
+fn parse_places(text: &str) -> Result<Vec<(String, u16)>, String> {
+    text.split(',').map(str::trim).map(parse_place).collect()
 }
 
 fn parse_port(text: &str) -> Result<(u16, u16), String> {

@@ -127,6 +127,12 @@ pub(crate) struct DownloadArgs {
     /// Send nothing to others
     #[arg(long, help_heading = "Network")]
     pub(crate) no_upload: bool,
+    /// Do not use the DHT (private torrents never do)
+    #[arg(long, help_heading = "Network")]
+    pub(crate) no_dht: bool,
+    /// A node to find the DHT by, instead of the well-known ones (repeatable)
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
+    pub(crate) dht_node: Vec<String>,
     /// Do not hear of peers from peers, nor tell them (private torrents never do)
     #[arg(long, help_heading = "Network")]
     pub(crate) no_pex: bool,
@@ -275,6 +281,12 @@ pub(crate) struct MagnetArgs {
     /// Use only this address of this machine
     #[arg(long, value_name = "IP", requires = "save")]
     pub(crate) bind: Option<OsString>,
+    /// Do not use the DHT
+    #[arg(long, requires = "save")]
+    pub(crate) no_dht: bool,
+    /// A node to find the DHT by, instead of the well-known ones (repeatable)
+    #[arg(long, value_name = "HOST:PORT", requires = "save")]
+    pub(crate) dht_node: Vec<String>,
     /// Say only what went wrong
     #[arg(short, long)]
     pub(crate) quiet: bool,

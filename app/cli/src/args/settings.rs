@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 21] = [
+pub(crate) const SETTINGS: [(&str, &str); 23] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -28,6 +28,8 @@ pub(crate) const SETTINGS: [(&str, &str); 21] = [
     ("bind", ""),
     ("encrypt", "prefer"),
     ("no-upload", "false"),
+    ("no-dht", "false"),
+    ("dht-node", ""),
     ("no-pex", "false"),
     ("seed", "false"),
     ("ratio", ""),
@@ -202,6 +204,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
     let flags = [
         ("preallocate", args.preallocate),
         ("no-upload", args.no_upload),
+        ("no-dht", args.no_dht),
         ("no-pex", args.no_pex),
         ("seed", args.seed),
         ("quiet", args.quiet),
@@ -211,7 +214,10 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.clone()?)));
     let flags = flags.into_iter().filter(|(_, set)| *set);
+    let nodes = args.dht_node.join(",");
+    let nodes = (!nodes.is_empty()).then(|| ("dht-node", OsString::from(nodes)));
     texts
+        .chain(nodes)
         .chain(flags.map(|(name, _)| (name, OsString::from("true"))))
         .collect()
 }

@@ -54,6 +54,8 @@ fn save(env: &mut Env, args: &MagnetArgs, link: Link, file: &OsStr) -> Result<Ex
         tracker: args.tracker.clone(),
         port: args.port.clone(),
         bind: args.bind.clone(),
+        no_dht: args.no_dht,
+        dht_node: args.dht_node.clone(),
         quiet: args.quiet,
         ..DownloadArgs::default()
     };

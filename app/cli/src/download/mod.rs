@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use serde_json::json;
-use torr::{AddTorrent, PortChoice, SessionConfig, Source};
+use torr::{AddTorrent, Dht, PortChoice, SessionConfig, Source};
 
 use crate::args::high::{High, Talk};
 use crate::args::low::{DownloadArgs, Mode};
@@ -324,6 +324,12 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
             encryption: high.network.encryption,
             allow_upload: high.network.upload,
             pex: high.network.pex,
+            dht: match (high.network.dht, high.goal.seeds()) {
+                (false, _) => Dht::Off,
+                (true, true) => Dht::Node,
+                (true, false) => Dht::Guest,
+            },
+            dht_nodes: high.network.dht_nodes.clone(),
             ..SessionConfig::new(high.disk.state.clone())
         },
         torrents,

@@ -15,6 +15,7 @@ use crate::download::not_selected;
 use crate::download::run::{News, Run};
 use crate::download::view::Summary;
 use crate::failure::{Exit, Failure, plain};
+use crate::units;
 use torr::metainfo::printable;
 
 /// For JSON; a torrent that is being downloaded has one.
@@ -115,6 +116,14 @@ impl Run {
                     ));
                 }
             },
+            Event::Dht(search) => {
+                self.screen.detail(&format!(
+                    "{}: DHT: {}, of {} that answered",
+                    job.name,
+                    units::count(u64::from(search.peers), "peer"),
+                    units::count(u64::from(search.answers), "node"),
+                ));
+            }
             Event::PeerBanned { addr, why } => {
                 self.screen.detail(&format!(
                     "{}: {addr} is banned: {}",

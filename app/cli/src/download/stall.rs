@@ -1,6 +1,8 @@
 //! Why nothing comes, in plain words.
 
-use torr::{MetadataStats, PeerStats, Torrent, TorrentStats, TrackerState, TrackerStatus};
+use torr::{
+    MetadataStats, PeerStats, SearchStats, Torrent, TorrentStats, TrackerState, TrackerStatus,
+};
 
 use crate::failure::plain;
 use crate::units;
@@ -22,7 +24,7 @@ fn explain(
     let count = units::count(peers.len() as u64, "peer");
     if peers.is_empty() {
         return match (stats.half_open, stats.candidates) {
-            (0, 0) => no_addresses(trackers, peers_are_named),
+            (0, 0) => no_addresses(trackers, stats.dht, peers_are_named),
             (0, known) => {
                 let known =
                     units::count(u64::from(known), "address").replace("addresss", "addresses");
@@ -63,10 +65,18 @@ fn no_metadata(metadata: &MetadataStats, peers: &str) -> String {
 }
 
 /// Nobody to connect to: the trackers are to blame, the most telling one first.
-fn no_addresses(trackers: &[TrackerStatus], peers_are_named: bool) -> String {
+fn no_addresses(
+    trackers: &[TrackerStatus],
+    dht: Option<SearchStats>,
+    peers_are_named: bool,
+) -> String {
     let in_state = |state| trackers.iter().find(move |tracker| tracker.state == state);
     if let Some(tracker) = in_state(TrackerState::Working) {
-        return format!("no peers: {} knows of none", host(&tracker.url));
+        let nor = match dht {
+            Some(dht) if dht.answers > 0 => ", nor does the DHT",
+            Some(_) | None => "",
+        };
+        return format!("no peers: {} knows of none{nor}", host(&tracker.url));
     }
     if let Some(tracker) = trackers.iter().find(|tracker| tracker.last_error.is_some()) {
         let error = tracker.last_error.as_deref().unwrap_or_default();
@@ -79,12 +89,29 @@ fn no_addresses(trackers: &[TrackerStatus], peers_are_named: bool) -> String {
     if let Some(tracker) = in_state(TrackerState::Announcing) {
         return format!("no peers yet: waiting for {} to answer", host(&tracker.url));
     }
+    if let Some(dht) = dht {
+        return no_addresses_by_dht(dht);
+    }
     match (trackers.is_empty(), peers_are_named) {
         (true, true) => "no peers: those of --peer are not there".to_owned(),
         (true, false) => {
             "no peers: the torrent names no tracker; try --tracker or --peer".to_owned()
         }
         (false, _) => "no peers yet".to_owned(),
+    }
+}
+
+/// … and there is no tracker, or none that is worth a word.
+fn no_addresses_by_dht(dht: SearchStats) -> String {
+    let answers = units::count(u64::from(dht.answers), "node");
+    match (dht.rounds, dht.answers) {
+        (0, _) => "no peers yet: asking the DHT".to_owned(),
+        (_, 0) => {
+            "no peers: no node of the DHT answers; is UDP blocked? --dht-node, --tracker or --peer \
+             may help"
+                .to_owned()
+        }
+        (_, _) => format!("no peers: the DHT knows of none ({answers} asked)"),
     }
 }
 
@@ -129,7 +156,7 @@ mod tests {
             None,
         );
         let empty = tracker("http://empty.example/a", TrackerState::Working, None);
-        let text = |trackers: &[TrackerStatus]| no_addresses(trackers, false);
+        let text = |trackers: &[TrackerStatus]| no_addresses(trackers, None, false);
         assert_eq!(
             text(std::slice::from_ref(&slow)),
             "no peers yet: waiting for slow.example to answer"
@@ -143,5 +170,26 @@ mod tests {
             "no peers: empty.example knows of none"
         );
         assert!(text(&[]).contains("--tracker"));
+    }
+
+    #[test]
+    fn the_dht_is_named_where_it_is_what_is_left() {
+        let dht = |rounds, answers| SearchStats {
+            rounds,
+            answers,
+            ..SearchStats::default()
+        };
+        let text = |dht| no_addresses(&[], Some(dht), false);
+        assert_eq!(text(dht(0, 0)), "no peers yet: asking the DHT");
+        assert!(text(dht(1, 0)).contains("UDP"));
+        assert_eq!(
+            text(dht(2, 31)),
+            "no peers: the DHT knows of none (31 nodes asked)"
+        );
+        let empty = tracker("http://empty.example/a", TrackerState::Working, None);
+        assert_eq!(
+            no_addresses(&[empty], Some(dht(1, 5)), false),
+            "no peers: empty.example knows of none, nor does the DHT"
+        );
     }
 }

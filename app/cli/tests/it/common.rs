@@ -39,7 +39,8 @@ impl World {
         command.args(args).current_dir(self.dir.path()).env_clear();
         command
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-            .env("HOME", self.dir.path());
+            .env("HOME", self.dir.path())
+            .env("TORR_NO_DHT", "true");
         command.stdin(Stdio::null());
         command
     }
@@ -57,7 +58,8 @@ impl World {
             .env_clear();
         command
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-            .env("HOME", self.dir.path());
+            .env("HOME", self.dir.path())
+            .env("TORR_NO_DHT", "true");
         command.stdin(Stdio::null());
         command
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use torr::metainfo::{Draft, DraftFile, DraftFiles, Metainfo};
-use torr::{AddTorrent, PortChoice, Session, SessionConfig, Torrent};
+use torr::{AddTorrent, Dht, PortChoice, Session, SessionConfig, Torrent};
 use torr_base::Rng;
 
 pub const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -191,6 +191,7 @@ pub async fn start(dir: &Path, change: impl FnOnce(&mut SessionConfig)) -> Sessi
     let mut config = SessionConfig::new(dir.join("state"));
     config.port = PortChoice::Exact(0);
     config.bind = Some(HERE);
+    config.dht = Dht::Off;
     change(&mut config);
     Session::start(config).await.unwrap()
 }

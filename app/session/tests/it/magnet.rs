@@ -44,8 +44,8 @@ async fn the_metadata_comes_from_a_peer_and_the_files_after_it() {
     payload.assert_in(&leech.data());
     assert_eq!(torrent.path(), Some(leech.data().join("linked").as_path()));
     assert!(matches!(events.next().await, Some(Event::Metadata)));
-    // Nobody had to connect twice.
-    assert_eq!(torrent.stats().peers + torrent.stats().half_open, 1);
+    // Nobody had to connect twice; two that have everything may have parted by now.
+    assert!(torrent.stats().peers + torrent.stats().half_open <= 1);
     leech.end().await;
     seed.end().await;
 }

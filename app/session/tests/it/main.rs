@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod common;
+mod dht;
 mod limits;
 mod magnet;
 mod pex;

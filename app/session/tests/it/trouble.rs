@@ -177,6 +177,7 @@ async fn events_come_in_their_order() {
             Event::Stopped => "stopped",
             Event::Checking { .. } => continue,
             Event::Tracker { .. }
+            | Event::Dht(_)
             | Event::PeerBanned { .. }
             | Event::Warning(_)
             | Event::Failed(_) => panic!("{event:?}"),

@@ -99,6 +99,8 @@ impl Running {
             .env("XDG_STATE_HOME", home)
             .env("XDG_CACHE_HOME", home)
             .env("XDG_DATA_HOME", home)
+            // Torr alone knows it; the others are told in their own ways.
+            .env("TORR_NO_DHT", "true")
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(if reads {

@@ -131,6 +131,7 @@ impl<F: Fidelity> World<F> {
                     self.check_ban(host, addr);
                 }
             },
+            News::Dht(search) => told.searches.push(search),
             News::Tracker { event, .. } => match event {
                 torr_node::TrackerEvent::Announced { .. } => told.announces.0 += 1,
                 torr_node::TrackerEvent::Failed { .. } => told.announces.1 += 1,

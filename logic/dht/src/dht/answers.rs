@@ -28,6 +28,7 @@ impl Dht {
         };
         self.heard = now;
         self.silence.answered(from);
+        self.release(from, true);
         match &message.body {
             Body::Response(response) => {
                 // Whoever sits near a torrent's key may have chosen to; near our own id they have not.
@@ -54,8 +55,12 @@ impl Dht {
     pub(super) fn expire(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
         while let Some(overdue) = self.queries.overdue(now) {
             match overdue {
-                Overdue::Late(asked) => self.take_delay(asked),
+                Overdue::Late(asked) => {
+                    self.release(asked.to, false);
+                    self.take_delay(asked);
+                }
                 Overdue::Lost(asked) => {
+                    self.release(asked.to, false);
                     // Where nobody answered since, the silence may be our own.
                     if self.heard > asked.sent {
                         self.silence.failed(now, asked.to);

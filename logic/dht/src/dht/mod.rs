@@ -6,20 +6,22 @@ mod serve;
 mod side;
 mod upkeep;
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 
 use torr_base::{InfoHash, Instant, Key, Rng, Slab};
 
 use crate::addr::{Family, canonical, is_possible};
 use crate::id::NodeId;
 use crate::limit::{ReplyLimit, Silence};
-use crate::lookup::Lookup;
+use crate::lookup::{Goal, Lookup};
 use crate::message::{Body, Fault, Message, Method, Query, Want};
 use crate::queries::{Queries, What};
 use crate::saved::Saved;
 use crate::token::Secrets;
-use crate::types::{Announce, DhtAction, DhtConfig, DhtStats, ResolveId, SearchId, SearchMark};
+use crate::types::{
+    Announce, DhtAction, DhtConfig, DhtStats, HOSTS_MAX, ResolveId, SearchId, SearchMark,
+};
 pub use serve::REPLY_LEN_MAX;
 
 use search::Search;
@@ -29,6 +31,8 @@ use side::Side;
 pub const SEARCHES_MAX: usize = 20_000;
 /// Addresses that wait to be asked whether there is a node; further ones are dropped.
 pub(crate) const PROBES_MAX: usize = 64;
+/// Names of nodes that wait to be looked up; further ones are dropped.
+const NAMED_MAX: usize = 64;
 
 /// A node of the DHT in both families.
 ///
@@ -36,7 +40,7 @@ pub(crate) const PROBES_MAX: usize = 64;
 /// after each call the driver looks at [`Self::next_timeout`], which may be the present moment, and calls
 /// [`Self::handle_timeout`] then.
 ///
-/// - Commands: `search`, `set_announce`, `cancel`, `add_node`, `set_read_only`, `network_changed`.
+/// - Commands: `search`, `set_announce`, `cancel`, `add_node`, `add_host`, `set_read_only`, `network_changed`.
 /// - Inputs: `handle_datagram`, `handle_resolved`, `handle_timeout`.
 /// - Getters: `next_timeout`, `stats`, `save`, `id`.
 ///
@@ -61,7 +65,10 @@ pub struct Dht {
     pub(crate) silence: Silence,
     /// When anything we asked was last answered: before that, silence may be ours.
     pub(crate) heard: Instant,
-    pub(crate) resolving: Vec<ResolveId>,
+    /// Names that are being looked up, and whether each is one to start from.
+    pub(crate) resolving: Vec<(ResolveId, bool)>,
+    /// Names that torrents gave, to be looked up.
+    pub(crate) named: VecDeque<(String, u16)>,
     pub(crate) next_resolve: u64,
     /// When names may be looked up again, and how often that was of no use.
     pub(crate) names_due: Instant,
@@ -84,7 +91,11 @@ impl Dht {
         now: Instant,
     ) -> Self {
         let mut secrets = Secrets::new(secret);
-        let [four, six] = saved.and_then(Saved::decode).unwrap_or_default().sides;
+        let mut saved = saved.and_then(Saved::decode).unwrap_or_default();
+        if config.new_id {
+            saved.sides.iter_mut().for_each(|side| side.id = None);
+        }
+        let [four, six] = saved.sides;
         let [a, b, c, d, e, f, g, h, ..] = secrets.draw();
         let key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         let sides = [
@@ -105,6 +116,7 @@ impl Dht {
             silence: Silence::default(),
             heard: now,
             resolving: Vec::new(),
+            named: VecDeque::new(),
             next_resolve: 0,
             names_due: now,
             names_tries: 0,
@@ -176,6 +188,17 @@ impl Dht {
         }
     }
 
+    /// As [`Self::add_node`], by name or address.
+    pub fn add_host(&mut self, now: Instant, host: &str, port: u16) {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => self.add_node(now, SocketAddr::new(ip, port)),
+            Err(_) if self.named.len() < NAMED_MAX => {
+                self.named.push_back((host.to_owned(), port));
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Whether queries of others are left unanswered from now on (BEP 43).
     pub fn set_read_only(&mut self, read_only: bool) {
         self.config.read_only = read_only;
@@ -237,16 +260,19 @@ impl Dht {
         result: Result<Vec<SocketAddr>, String>,
         out: &mut Vec<DhtAction>,
     ) {
-        let Some(at) = self.resolving.iter().position(|it| *it == request) else {
+        let Some(at) = self.resolving.iter().position(|(it, _)| *it == request) else {
             return;
         };
-        self.resolving.remove(at);
+        let (_, start) = self.resolving.remove(at);
         let routers = self.config.bootstrap == crate::Bootstrap::WellKnown;
         for addr in result.unwrap_or_default() {
             let addr = canonical(addr);
             let side = self.side(Family::of(addr));
             if side.active && is_possible(addr) {
-                side.add_start(now, addr, routers);
+                match start {
+                    true => side.add_start(now, addr, routers),
+                    false => side.add_probe(now, addr),
+                }
             }
         }
         self.handle_timeout(now, out);
@@ -258,6 +284,7 @@ impl Dht {
         for family in [Family::V4, Family::V6] {
             self.keep_up(now, family, out);
         }
+        self.resolve_named(out);
         self.begin_searches(now, out);
         self.pump(now, out);
     }
@@ -270,7 +297,10 @@ impl Dht {
         let sides = self.sides.iter().filter_map(Side::next_timeout);
         let search = self.due.first().map(|(due, _)| *due);
         let search = search.filter(|_| self.has_room_for_lookups());
-        sides.chain(search).chain(self.queries.next_timeout()).min()
+        let named = !self.named.is_empty() && self.resolving.len() < HOSTS_MAX;
+        let named = named.then_some(Instant::ZERO);
+        let queries = self.queries.next_timeout();
+        sides.chain(search).chain(queries).chain(named).min()
     }
 
     /// Our id in that family. It changes when we learn where others see us (BEP 42).
@@ -386,6 +416,10 @@ impl Dht {
                 }
             };
             assert!(owned, "every lookup has an owner");
+            let waits = |addr| self.queries.is_awaited(addr) || self.awake.contains(&key);
+            assert!(lookup.held().all(waits), "somebody ends every wait");
+            let announces = |it: &Goal| self.queries.is_asked(it.contact.addr);
+            assert!(lookup.to_announce.iter().all(announces));
         }
         assert!(self.awake.iter().all(|key| self.lookups.contains(*key)));
         assert!(self.searches.len() <= SEARCHES_MAX);

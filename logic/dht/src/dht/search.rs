@@ -8,7 +8,7 @@ use torr_base::{InfoHash, Instant, Key};
 use super::Dht;
 use crate::addr::{Family, is_local, may_name};
 use crate::id::NodeId;
-use crate::lookup::{Lookup, PATHS, Purpose};
+use crate::lookup::{Leave, Lookup, PATHS, Purpose};
 use crate::message::{Method, Response};
 use crate::queries::What;
 use crate::table::K;
@@ -155,9 +155,14 @@ impl Dht {
                 return true;
             };
             let (silence, queries) = (&self.silence, &self.queries);
-            // An address that another lookup is asking is left out here: it is asked once at a time.
-            let refuses = |addr| silence.is_around(now, addr) || queries.is_asked(addr);
-            let Some((id, addr)) = lookup.next(refuses) else {
+            // An address is asked one thing at a time; nobody waits for one that is late.
+            let leave = |addr| match silence.is_around(now, addr) {
+                true => Leave::Never,
+                false if queries.is_awaited(addr) => Leave::Later,
+                false if queries.is_asked(addr) => Leave::Never,
+                false => Leave::Granted,
+            };
+            let Some((id, addr)) = lookup.next(leave) else {
                 break;
             };
             let method = match lookup.purpose {
@@ -179,9 +184,10 @@ impl Dht {
                 lookup.failed(addr);
             }
         }
-        let over = |it: &Lookup| it.announcing.is_none() && it.is_over();
-        if self.lookups.get(key).is_some_and(over) {
-            self.end_lookup(now, key, out);
+        match self.lookups.get(key) {
+            Some(lookup) if lookup.announcing.is_some() => self.send_announces(now, key, out),
+            Some(lookup) if lookup.is_over() => self.end_lookup(now, key, out),
+            Some(_) | None => {}
         }
         true
     }
@@ -192,33 +198,54 @@ impl Dht {
             return;
         };
         lookup.announcing = Some(0);
+        let announces = match lookup.purpose {
+            Purpose::Neighbours => false,
+            Purpose::Peers(search) => {
+                (self.searches.get(search)).is_some_and(|it| it.announce.is_some())
+            }
+        };
+        if announces {
+            lookup.to_announce = lookup.goals();
+        }
+        self.send_announces(now, key, out);
+    }
+
+    /// Announces wherever nothing else is asked just now.
+    fn send_announces(&mut self, now: Instant, key: Key<Lookup>, out: &mut Vec<DhtAction>) {
+        let Some(lookup) = self.lookups.get_mut(key) else {
+            return;
+        };
         let announce = match lookup.purpose {
             Purpose::Neighbours => None,
             Purpose::Peers(search) => self.searches.get(search).and_then(|it| it.announce),
         };
-        if let Some(announce) = announce {
-            let info_hash = InfoHash(lookup.target.0);
-            for goal in lookup.goals() {
-                let method = Method::AnnouncePeer {
-                    info_hash,
-                    port: announce.port,
-                    implied_port: announce.implied,
-                    seed: announce.seed,
-                    token: &goal.token,
-                };
-                let (to, id) = (goal.contact.addr, Some(goal.contact.id));
-                let asked = self.ask(now, to, id, method, What::Announce(key), out);
-                if let Some(lookup) = self.lookups.get_mut(key)
-                    && let Some(n) = &mut lookup.announcing
-                {
-                    *n += usize::from(asked);
-                }
+        let info_hash = InfoHash(lookup.target.0);
+        let mut waiting = Vec::new();
+        for goal in std::mem::take(&mut lookup.to_announce) {
+            let Some(announce) = announce else { break };
+            let (to, id) = (goal.contact.addr, Some(goal.contact.id));
+            if self.queries.is_asked(to) {
+                waiting.push(goal);
+                continue;
+            }
+            let method = Method::AnnouncePeer {
+                info_hash,
+                port: announce.port,
+                implied_port: announce.implied,
+                seed: announce.seed,
+                token: &goal.token,
+            };
+            let asked = self.ask(now, to, id, method, What::Announce(key), out);
+            if let Some(lookup) = self.lookups.get_mut(key)
+                && let Some(n) = &mut lookup.announcing
+            {
+                *n += usize::from(asked);
             }
         }
-        let waits = self.lookups.get(key).and_then(|it| it.announcing);
-        if waits == Some(0) {
-            self.close_lookup(now, key, out);
+        if let Some(lookup) = self.lookups.get_mut(key) {
+            lookup.to_announce = waiting;
         }
+        self.close_if_announced(now, key, out);
     }
 
     /// An announce was answered or lost.
@@ -232,8 +259,22 @@ impl Dht {
             && let Some(n) = &mut lookup.announcing
         {
             *n = n.saturating_sub(1);
-            if *n == 0 {
-                self.close_lookup(now, key, out);
+        }
+        self.close_if_announced(now, key, out);
+    }
+
+    fn close_if_announced(&mut self, now: Instant, key: Key<Lookup>, out: &mut Vec<DhtAction>) {
+        let done = |it: &Lookup| it.announcing == Some(0) && it.to_announce.is_empty();
+        if self.lookups.get(key).is_some_and(done) {
+            self.close_lookup(now, key, out);
+        }
+    }
+
+    /// Nothing is asked at that address any more, or the answer is late: lookups that wait for it go on.
+    pub(super) fn release(&mut self, addr: SocketAddr, alive: bool) {
+        for (key, lookup) in self.lookups.iter_mut() {
+            if lookup.release(addr, alive) {
+                self.awake.insert(key);
             }
         }
     }

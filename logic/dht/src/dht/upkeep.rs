@@ -85,7 +85,7 @@ impl Dht {
     }
 
     fn resolve_hosts(&mut self, now: Instant, out: &mut Vec<DhtAction>) {
-        if !self.resolving.is_empty() || now < self.names_due {
+        if self.resolving.iter().any(|(_, start)| *start) || now < self.names_due {
             return;
         }
         self.names_due = now + back_off(self.names_tries);
@@ -100,14 +100,27 @@ impl Dht {
             Bootstrap::Hosts(hosts) => hosts.iter().take(HOSTS_MAX).cloned().collect(),
         };
         for (host, port) in hosts {
-            let request = ResolveId(self.next_resolve);
-            self.next_resolve += 1;
-            self.resolving.push(request);
-            out.push(DhtAction::Resolve {
-                request,
-                host,
-                port,
-            });
+            self.resolve(host, port, true, out);
+        }
+    }
+
+    fn resolve(&mut self, host: String, port: u16, start: bool, out: &mut Vec<DhtAction>) {
+        let request = ResolveId(self.next_resolve);
+        self.next_resolve += 1;
+        self.resolving.push((request, start));
+        out.push(DhtAction::Resolve {
+            request,
+            host,
+            port,
+        });
+    }
+
+    /// Looks names up that torrents gave.
+    pub(super) fn resolve_named(&mut self, out: &mut Vec<DhtAction>) {
+        while self.resolving.len() < HOSTS_MAX
+            && let Some((host, port)) = self.named.pop_front()
+        {
+            self.resolve(host, port, false, out);
         }
     }
 

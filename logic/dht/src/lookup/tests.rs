@@ -48,7 +48,7 @@ fn lookup(nodes: &[Contact]) -> Lookup {
 }
 
 fn next(lookup: &mut Lookup) -> Option<SocketAddr> {
-    let next = lookup.next(|_| false);
+    let next = lookup.next(|_| Leave::Granted);
     lookup.check_invariants();
     next.map(|(_, addr)| addr)
 }
@@ -180,7 +180,7 @@ fn a_lookup_that_never_comes_closer_ends() {
     let start = contact(3, 0, false, &mut rng);
     let mut lookup = lookup(&[start]);
     let mut n = 0;
-    while let Some((id, addr)) = lookup.next(|_| false) {
+    while let Some((id, addr)) = lookup.next(|_| Leave::Granted) {
         n += 1;
         let id = id.expect("all have one");
         // Ever closer nodes that are all there.

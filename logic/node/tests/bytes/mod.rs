@@ -143,6 +143,7 @@ impl Side {
             swarm,
             trackers: Vec::new(),
             peers,
+            nodes: Vec::new(),
             sequential: false,
         };
         let key = node.add_torrent(Instant::ZERO, init).unwrap();

@@ -197,6 +197,7 @@ impl Rig {
             swarm,
             trackers: Vec::new(),
             peers: Vec::new(),
+            nodes: Vec::new(),
             sequential: false,
         };
         let key = node.add_torrent(now, init).unwrap();

@@ -1,11 +1,25 @@
 //! Messages of the extension protocol (BEP 10): a peer's handshake, and what it sends under our ids.
 
+use std::net::SocketAddr;
+
 use torr_wire::{ExtendedHandshake, Extension};
 
-use crate::action::Misbehaved;
+use crate::action::{Action, Misbehaved};
 use crate::peer::PeerCx;
 
 impl<B> PeerCx<'_, B> {
+    /// The peer has a node of the DHT (BEP 5); it is believed once.
+    pub(super) fn node_at(&mut self, port: u16) -> Result<(), Misbehaved> {
+        if let Some(peer) = self.swarm.peers.get_mut(self.key)
+            && port > 0
+            && std::mem::take(&mut peer.node_unknown)
+        {
+            let addr = SocketAddr::new(peer.addr.ip(), port);
+            self.out.push(Action::HasNode { addr });
+        }
+        Ok(())
+    }
+
     /// An `extended` message came.
     pub(super) fn extended(&mut self, id: u8, payload: &[u8]) -> Result<(), Misbehaved> {
         if id == 0 {

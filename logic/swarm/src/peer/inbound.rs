@@ -152,7 +152,8 @@ impl<B> PeerCx<'_, B> {
             return self.handle_early(message, first, fast);
         }
         match message {
-            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => Ok(()),
+            Message::Port(port) => self.node_at(port),
+            Message::KeepAlive | Message::Unknown { .. } => Ok(()),
             Message::Choke => self.choked(),
             Message::Unchoke => self.unchoked(),
             Message::Interested => self.interested(true),

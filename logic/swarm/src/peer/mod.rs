@@ -48,6 +48,8 @@ pub struct NewPeer {
     pub fast: bool,
     /// Both sides speak the extension protocol (BEP 10).
     pub extended: bool,
+    /// Both sides have a node of the DHT (BEP 5).
+    pub dht: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub(crate) struct Peer<B> {
     pub(crate) id: PeerId,
     pub(crate) fast: bool,
     pub(crate) extended: bool,
+    /// It has a node of the DHT, and did not say yet where.
+    pub(crate) node_unknown: bool,
     /// What it calls its extensions.
     pub(crate) extensions: ExtensionIds,
 
@@ -146,6 +150,7 @@ impl<B> Peer<B> {
             id: new.id,
             fast: new.fast,
             extended: new.extended,
+            node_unknown: new.dht,
             extensions: ExtensionIds::default(),
             claim: Claim::default(),
             have: Bitfield::new(pieces),

@@ -51,7 +51,20 @@ impl<B> Swarm<B> {
         } else {
             peer.send(Message::Bitfield(&self.have.to_bytes()), out);
         }
+        self.tell_node(key, out);
         self.allow_fast(key, out);
+    }
+
+    /// Where our node of the DHT is (BEP 5), which is never said where the torrent is private or may be.
+    fn tell_node(&mut self, key: PeerKey, out: &mut Outbox<B>) {
+        let port = self.config.dht_port;
+        let may = port > 0 && self.is_known() && !self.private;
+        if may
+            && let Some(peer) = self.peers.get_mut(key)
+            && peer.node_unknown
+        {
+            peer.send(Message::Port(port), out);
+        }
     }
 
     /// What peers may send us, and under which ids. What is not wanted any more has an id of 0.

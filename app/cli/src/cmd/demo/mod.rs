@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use torr::metainfo::Metainfo;
 use torr::tracker_server::{TrackerServer, TrackerServerConfig};
-use torr::{AddTorrent, CreateTorrent, PortChoice, Session, SessionConfig, Torrent};
+use torr::{AddTorrent, CreateTorrent, Dht, PortChoice, Session, SessionConfig, Torrent};
 
 use crate::args::high::{Goal, Show, Talk, default_mode, parse_mode};
 use crate::args::low::{DemoArgs, Mode};
@@ -164,6 +164,7 @@ impl Demo {
         SessionConfig {
             port: PortChoice::Exact(0),
             bind: Some([127, 0, 0, 1].into()),
+            dht: Dht::Off,
             ..SessionConfig::new(state)
         }
     }

@@ -12,17 +12,9 @@ impl<B> PeerCx<'_, B> {
             return self.extended_handshake(payload);
         }
         match Extension::from_own_id(id) {
-            Some(Extension::Metadata) => {
-                let Self {
-                    swarm,
-                    key,
-                    now,
-                    bufs,
-                    out,
-                    ..
-                } = self;
-                swarm.metadata_message(*now, *key, payload, *bufs, out)
-            }
+            Some(Extension::Metadata) => self
+                .swarm
+                .metadata_message(self.now, self.key, payload, self.bufs, self.out),
             Some(Extension::Pex) => self.swarm.gossip_heard(self.now, self.key, payload),
             Some(Extension::DontHave) => self.dont_have(payload),
             // Not announced.
@@ -59,16 +51,9 @@ impl<B> PeerCx<'_, B> {
             self.swarm.seen.vote(by, ip);
         }
         match hello.metadata_size.filter(|_| gives) {
-            Some(size) => {
-                let Self {
-                    swarm,
-                    key,
-                    now,
-                    out,
-                    ..
-                } = self;
-                swarm.metadata_offered(*now, *key, size, out)
-            }
+            Some(size) => self
+                .swarm
+                .metadata_offered(self.now, self.key, size, self.out),
             None => Ok(()),
         }
     }

@@ -18,8 +18,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(110);
 const SILENT: Duration = Duration::from_secs(150);
 /// A peer that keeps us choked so long while others wait for its place is let go.
 const NEVER_UNCHOKES: Duration = Duration::from_secs(600);
-/// How long a peer is not asked for a piece that it rejected without choking us.
-const REJECTED_FOR: Duration = Duration::from_secs(60);
 /// Blocks of a piece that nobody adds to any more are written to the disk, to free their memory.
 const STALLED: Duration = Duration::from_secs(30);
 /// How long a piece is left to one peer, to see who lies, without a block coming; and in all.
@@ -131,10 +129,7 @@ impl<B> Swarm<B> {
             peer.send(Message::KeepAlive, out);
             peer.spoken = now;
         }
-        if !peer.rejected.is_empty() && now.since(peer.rejected_since) >= REJECTED_FOR {
-            peer.rejected.clear();
-            peer.barren_at = None;
-        }
+        peer.forgive_rejects(now);
         if peer.requests.is_overdue(now) {
             peer.requests.snubbed = true;
             // Without the cancels it would still owe us what we may soon ask it for again.

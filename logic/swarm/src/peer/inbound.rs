@@ -419,8 +419,7 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return;
         };
-        peer.heard = self.now;
-        peer.down.add(u64::from(block.len));
+        peer.brought(block.len, self.now);
         if peer.requests.complete(block, self.now) == Arrival::Asked {
             self.swarm.release_request(block);
         }
@@ -435,8 +434,7 @@ impl<B> PeerCx<'_, B> {
             self.bufs.put(buf);
             return;
         };
-        peer.heard = self.now;
-        peer.down.add(u64::from(block.len));
+        peer.brought(block.len, self.now);
         swarm.downloaded += u64::from(block.len);
         let arrival = peer.requests.complete(block, self.now);
         let askers = swarm.assembly.asked(block);

@@ -12,7 +12,6 @@ use torr_wire::{
 
 use crate::conn::{Conn, Stage};
 use crate::node::Node;
-use crate::traffic::RESERVED;
 use crate::types::{Action, TorrentKey};
 
 /// What a node makes of Message Stream Encryption. It hides BitTorrent from a network that looks for it;
@@ -190,12 +189,7 @@ impl<B> Node<B> {
             outgoing: streams.outgoing,
         });
         if !entry.dialled {
-            let hello = Handshake {
-                reserved: RESERVED,
-                info_hash,
-                peer_id: self.config.peer_id,
-            };
-            let mut hello = hello.encode();
+            let mut hello = self.config.hello(info_hash).encode();
             ciphers.leaves(&mut hello);
             entry.tx.control.extend_from_slice(&hello);
             entry.tx.moved = now;

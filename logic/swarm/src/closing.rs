@@ -209,8 +209,7 @@ impl<B> Swarm<B> {
 
     /// Whether a peer lacks pieces and may get them from us.
     fn is_asked_for(&self) -> bool {
-        let lacks = |peer: &crate::peer::Peer<B>| !peer.seed && !peer.upload_only;
-        self.may_upload() && self.peers.values().any(lacks)
+        self.may_upload() && self.peers.values().any(|peer| !peer.only_gives())
     }
 }
 

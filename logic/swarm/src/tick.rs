@@ -8,7 +8,7 @@ use torr_wire::Message;
 
 use crate::action::{Action, CloseReason, Idle, Outbox, PeerKey};
 use crate::assembly::Stage;
-use crate::swarm::{Phase, Swarm};
+use crate::swarm::{GRACE, Phase, Swarm};
 
 /// How often [`Swarm::handle_timeout`] wants to be called.
 const TICK: Duration = Duration::from_millis(100);
@@ -100,9 +100,9 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        let complete = self.is_complete();
+        let (known, complete) = (self.is_known(), self.is_complete());
         let peer = self.peers.get(key);
-        match peer.and_then(|peer| parting(peer, now, complete)) {
+        match peer.and_then(|peer| parting(peer, now, known, complete)) {
             Some(CloseReason::Idle(Idle::NeverUnchokes)) if !self.others_wait() => {}
             Some(why) => {
                 self.part(now, key, why, bufs, out);
@@ -210,11 +210,19 @@ impl<B> Swarm<B> {
 }
 
 /// Why to let the peer go, if there is a reason.
-fn parting<B>(peer: &crate::peer::Peer<B>, now: Instant, complete: bool) -> Option<CloseReason> {
+fn parting<B>(
+    peer: &crate::peer::Peer<B>,
+    now: Instant,
+    known: bool,
+    complete: bool,
+) -> Option<CloseReason> {
     if now.since(peer.heard) >= SILENT {
         return Some(CloseReason::Idle(Idle::Silent));
     }
-    if complete && (peer.seed || peer.upload_only) {
+    // Who wants no pieces gets no new ones for us to want. Yet what it has may come after that word, or be
+    // told bit by bit.
+    let nothing = known && peer.interesting == 0 && now.since(peer.joined) >= GRACE;
+    if peer.only_gives() && (complete || nothing) {
         return Some(CloseReason::Redundant);
     }
     let choked_for = peer.wanting_since.map(|since| now.since(since));

@@ -233,6 +233,8 @@ impl<B> PeerCx<'_, B> {
         let news = peer.interested_in_us != interested;
         peer.interested_in_us = interested;
         if interested && news {
+            // The last word counts, whatever it said before (BEP 21).
+            self.upload_only(false);
             self.swarm.choke_newcomer(self.now, self.key, self.out);
         }
         Ok(())

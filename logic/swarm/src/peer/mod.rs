@@ -75,7 +75,7 @@ pub(crate) struct Peer<B> {
     pub(crate) seed: bool,
     /// A message that tells what it has may only come first (BEP 3, BEP 6).
     pub(crate) spoke: bool,
-    /// It will never download (BEP 21).
+    /// It wants no pieces, it says (BEP 21).
     pub(crate) upload_only: bool,
     /// Pieces that it has and we want.
     pub(crate) interesting: u32,
@@ -264,6 +264,11 @@ impl<B> Peer<B> {
         self.heard = now;
         self.rejected_for = REJECTED_FOR;
         self.down.add(u64::from(bytes));
+    }
+
+    /// Whether it wants nothing of anybody: it has all, or all that it wants.
+    pub(crate) fn only_gives(&self) -> bool {
+        self.seed || self.upload_only
     }
 
     /// Where it can be dialled.

@@ -127,7 +127,7 @@ impl Tracker {
             Announced::Stopped => {
                 self.peers.remove(&from);
             }
-            Announced::None | Announced::Started | Announced::Completed => {
+            Announced::None | Announced::Started | Announced::Completed | Announced::Paused => {
                 self.peers.insert(from, left == 0);
             }
         }

@@ -142,6 +142,7 @@ impl<B> Node<B> {
             uploaded,
             downloaded,
             left,
+            partial_seed: torrent.swarm.is_partial_seed(),
             corrupt: 0,
             peers_wanted: wanted,
         };

@@ -6,7 +6,8 @@
 //!            │   handle_*  ▲ Action         │        ▲
 //!            ▼             │                ▼        │
 //!      ┌───────────────────────── Node ─────────────────────┐
-//!      │ traffic: accepts, handshakes, bytes in and out     │
+//!      │ greeting: accepts, dials, handshakes               │
+//!      │ traffic: bytes in and out, the end of connections  │
 //!      │ encryption: keys before the handshake, ciphers     │
 //!      │ clock:   timers, announces                         │
 //!      │ dht:     searches, and what comes of them          │
@@ -25,6 +26,8 @@ mod clock;
 mod conn;
 mod dht;
 mod encryption;
+mod frames;
+mod greeting;
 mod invariants;
 mod node;
 mod traffic;

@@ -253,7 +253,7 @@ impl<B> Node<B> {
 
     fn set_out(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
         self.add_peers(now, key, peers);
-        self.with_swarm(now, key, |swarm, _, out| swarm.start(out));
+        self.with_swarm(now, key, |swarm, _, out| swarm.start(now, out));
         if let Some(torrent) = self.torrents.get_mut(key) {
             torrent.announcer.start(now);
         }
@@ -419,7 +419,8 @@ impl<B> Node<B> {
             return;
         };
         match &notice {
-            Notice::Complete => {
+            // Trackers count whole copies.
+            Notice::Complete if torrent.swarm.have().is_full() => {
                 torrent.announcer.completed(now);
             }
             Notice::Stopped => {
@@ -427,7 +428,8 @@ impl<B> Node<B> {
                 self.tell_if_stopped(key);
                 return;
             }
-            Notice::PieceDone { .. }
+            Notice::Complete
+            | Notice::PieceDone { .. }
             | Notice::FileDone { .. }
             | Notice::Synced
             | Notice::Metadata(_)

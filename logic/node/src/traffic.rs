@@ -1,17 +1,16 @@
-//! Connections: accepts and dials, handshakes, bytes in, bytes out.
+//! Connections that are there: bytes in, bytes out, and their end.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use torr_base::{Instant, RawBlock};
+use torr_base::Instant;
 use torr_store::{FileSource, NoFiles, Payload, StorageId};
-use torr_swarm::{CloseReason, ConnKey, Idle, Incompatible, Misbehaved, NewPeer, PeerKey, Sources};
-use torr_wire::{Handshake, HandshakeReader, Limits, Progress, Reserved, WireError, WireReader};
+use torr_swarm::{CloseReason, ConnKey, Idle, Misbehaved, PeerKey, Sources};
+use torr_wire::{Progress, WireError};
 
-use crate::conn::{Conn, Rest, Stage, Tx, prefixes};
-use crate::encryption::{Encryption, Redial};
+use crate::conn::{Conn, Rest, Stage};
+use crate::encryption::Redial;
 use crate::node::Node;
-use crate::types::{Action, Frame, Outgoing, TorrentKey};
+use crate::types::{Action, Outgoing, TorrentKey};
 
 /// From the accept or the connect to the end of the handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -19,72 +18,8 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 const DIAL_TIME: Duration = Duration::from_secs(10);
 /// A peer that takes nothing of what waits for it so long is gone or means harm.
 const NO_PROGRESS: Duration = Duration::from_secs(30);
-/// Connections of one /24 or /64; of one /48; and those of a /24 or /64 that are half open.
-const NETWORK_MAX: usize = 10;
-const SITE_MAX: usize = 40;
-const NETWORK_HALF_OPEN_MAX: usize = 4;
 
 impl<B> Node<B> {
-    /// Somebody connected. `None`: drop the socket.
-    pub fn handle_accept(&mut self, now: Instant, remote: SocketAddr) -> Option<ConnKey> {
-        let full = self.conns.len() >= self.config.conns_max
-            || self.half_open >= self.config.half_open_max;
-        if full || self.torrents.is_empty() || !self.network_has_room(remote.ip()) {
-            return None;
-        }
-        if self
-            .torrents
-            .values()
-            .all(|torrent| torrent.swarm.is_banned(remote.ip()))
-        {
-            return None;
-        }
-        self.half_open += 1;
-        let reader = HandshakeReader::new();
-        Some(self.conns.insert(Conn {
-            remote,
-            dialled: false,
-            stage: Stage::Greeting {
-                torrent: None,
-                reader,
-            },
-            opened: now,
-            tx: Tx::new(now),
-            ciphers: None,
-            parked: false,
-        }))
-    }
-
-    /// A dial came through.
-    pub fn handle_connected(&mut self, now: Instant, conn: ConnKey) {
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Dialling { torrent, plain } = entry.stage else {
-            return;
-        };
-        let Some(hello) = self.hello(torrent) else {
-            self.close(now, conn, CloseReason::Local);
-            return;
-        };
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        entry.tx.moved = now;
-        entry.opened = now;
-        if !plain {
-            self.begin_exchange(conn, torrent, hello);
-            return;
-        }
-        entry.tx.control.extend_from_slice(&hello.encode());
-        let reader = HandshakeReader::new();
-        entry.stage = Stage::Greeting {
-            torrent: Some(torrent),
-            reader,
-        };
-        self.actions.push_back(Action::Wake { conn });
-    }
-
     /// The connection is gone: refused, reset, ended, timed out.
     pub fn handle_closed(&mut self, now: Instant, conn: ConnKey) {
         let again = self.forget(now, conn, CloseReason::Transport);
@@ -124,6 +59,12 @@ impl<B> Node<B> {
         None
     }
 
+    /// The peer behind a connection, once its handshake is through.
+    #[must_use]
+    pub fn peer_of(&self, conn: ConnKey) -> Option<(TorrentKey, PeerKey)> {
+        self.conns.get(conn)?.peer()
+    }
+
     /// Removes the entry and gives its buffers back.
     pub(crate) fn drop_conn(&mut self, conn: ConnKey) {
         let Some(mut entry) = self.conns.remove(conn) else {
@@ -145,22 +86,6 @@ impl<B> Node<B> {
         }
         self.starved.retain(|other| *other != conn);
         self.throttled.retain(|other| *other != conn);
-    }
-
-    /// Whether one more connection with that network is within the limits.
-    pub(crate) fn network_has_room(&self, ip: IpAddr) -> bool {
-        let Some((network, site)) = prefixes(ip) else {
-            return true;
-        };
-        let (mut near, mut far, mut half_open) = (0, 0, 0);
-        for conn in self.conns.values() {
-            if let Some((n, s)) = prefixes(conn.remote.ip()) {
-                near += usize::from(n == network);
-                far += usize::from(s == site);
-                half_open += usize::from(n == network && conn.is_half_open());
-            }
-        }
-        near < NETWORK_MAX && far < SITE_MAX && half_open < NETWORK_HALF_OPEN_MAX
     }
 
     // ---- bytes in
@@ -198,166 +123,15 @@ impl<B> Node<B> {
         torrent.map_or(1, |torrent| torrent.swarm.read_goal(now, peer))
     }
 
-    fn park(entry: &mut Conn<B>, conn: ConnKey, list: &mut Vec<ConnKey>) {
+    pub(crate) fn park(entry: &mut Conn<B>, conn: ConnKey, list: &mut Vec<ConnKey>) {
         if !entry.parked {
             entry.parked = true;
             list.push(conn);
         }
     }
 
-    /// Hears handshake bytes; what is left in `bytes` belongs to the messages after it.
-    fn greet(&mut self, now: Instant, conn: ConnKey, bytes: &mut &[u8]) {
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        let exchanges = matches!(entry.stage, Stage::Exchange { .. });
-        let room = match &mut entry.stage {
-            Stage::Exchange { mse, .. } => mse.read_buf(),
-            Stage::Greeting { reader, .. } => reader.read_buf(),
-            Stage::Dialling { .. } | Stage::Live { .. } => return,
-        };
-        let n = room.len().min(bytes.len());
-        let (head, tail) = bytes.split_at(n);
-        room[..n].copy_from_slice(head);
-        *bytes = tail;
-        match exchanges {
-            true => self.exchanged(now, conn, n),
-            false => self.greeted(now, conn, n),
-        }
-    }
-
-    /// `n` bytes of handshake are in the reader.
-    fn greeted(&mut self, now: Instant, conn: ConnKey, n: usize) {
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Greeting { torrent, reader } = &mut entry.stage else {
-            return;
-        };
-        if let Some(ciphers) = &mut entry.ciphers {
-            ciphers.arrived([reader.read_buf()], n);
-        }
-        if reader.advance(n).is_err() {
-            self.not_a_handshake(now, conn);
-            return;
-        }
-        let (Some(info_hash), heard) = (reader.info_hash(), reader.handshake()) else {
-            return;
-        };
-        let known = self.by_hash.get(&info_hash).copied();
-        let fits = match (*torrent, known) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            (None, Some(_)) => true,
-            (Some(_) | None, None) => false,
-        };
-        if !fits {
-            self.close(
-                now,
-                conn,
-                CloseReason::Incompatible(Incompatible::UnknownTorrent),
-            );
-            return;
-        }
-        if self.config.encryption == Encryption::Require && entry.ciphers.is_none() {
-            self.refuse_plaintext(now, conn, known);
-            return;
-        }
-        if torrent.is_none() {
-            *torrent = known;
-            let hello = known.and_then(|known| self.hello(known));
-            if let (Some(hello), Some(entry)) = (hello, self.conns.get_mut(conn)) {
-                entry.tx.control.extend_from_slice(&hello.encode());
-                entry.tx.moved = now;
-                self.actions.push_back(Action::Wake { conn });
-            }
-        }
-        if let (Some(torrent), Some(heard)) = (known, heard) {
-            self.admit(now, conn, torrent, heard);
-        }
-    }
-
-    /// What we greet the peers of a torrent with.
-    pub(crate) fn hello(&self, torrent: TorrentKey) -> Option<Handshake> {
-        Some(Handshake {
-            reserved: self.reserved(torrent),
-            info_hash: self.torrents.get(torrent)?.info_hash,
-            peer_id: self.config.peer_id,
-        })
-    }
-
-    /// The extensions that peers of a torrent may use.
-    fn reserved(&self, torrent: TorrentKey) -> Reserved {
-        let usual = Reserved::EXTENDED.union(Reserved::FAST);
-        let has_node = self.dht.as_ref().is_some_and(|dht| dht.port() > 0);
-        let private = self.torrents.get(torrent).is_none_or(|it| it.private);
-        match has_node && !private {
-            true => usual.union(Reserved::DHT),
-            false => usual,
-        }
-    }
-
-    /// The handshake is through: a peer of the swarm, if the swarm wants it.
-    fn admit(&mut self, now: Instant, conn: ConnKey, torrent: TorrentKey, heard: Handshake) {
-        let Some(entry) = self.conns.get(conn) else {
-            return;
-        };
-        let (remote, dialled) = (entry.remote, entry.dialled);
-        self.with_swarm(now, torrent, |swarm, bufs, out| {
-            swarm.settle_crossing(now, (remote, heard.peer_id), dialled, bufs, out);
-            swarm.make_room(now, (remote, heard.peer_id), bufs, out);
-        });
-        let ours = self.reserved(torrent);
-        let (Some(home), Some(entry)) = (self.torrents.get_mut(torrent), self.conns.get_mut(conn))
-        else {
-            return;
-        };
-        if let Err(why) = home.swarm.admits(remote, heard.peer_id) {
-            self.close(now, conn, why);
-            if why == CloseReason::Incompatible(Incompatible::OwnId) {
-                self.forget_own_address(now, remote.ip());
-            }
-            return;
-        }
-        let common = heard.reserved.common(ours);
-        let new = NewPeer {
-            conn,
-            addr: entry.remote,
-            dialled: entry.dialled,
-            id: heard.peer_id,
-            fast: common.fast(),
-            extended: common.extended(),
-            dht: common.dht(),
-        };
-        let peer = home.swarm.add_peer(now, new, &mut self.outbox);
-        let pieces = home.swarm.pieces_max();
-        let reader = WireReader::new(Limits::new(Some(pieces)));
-        entry.stage = Stage::Live {
-            torrent,
-            peer,
-            reader,
-        };
-        self.half_open -= 1;
-        if let Some(dht) = self.dht.as_mut().filter(|_| !dialled) {
-            dht.accepted(remote);
-        }
-        self.settle(now, torrent);
-    }
-
-    /// We dialled ourselves, and the accepting end saw it first: the dialling end must learn it too, or
-    /// it would try again.
-    fn forget_own_address(&mut self, now: Instant, ip: IpAddr) {
-        let port = self.config.listen_port;
-        let ours = self.conns.iter().filter(|(_, conn)| {
-            conn.dialled && conn.is_half_open() && conn.remote == SocketAddr::new(ip, port)
-        });
-        let ours: Vec<_> = ours.map(|(key, _)| key).collect();
-        for conn in ours {
-            self.close(now, conn, CloseReason::Incompatible(Incompatible::OwnId));
-        }
-    }
-
     /// What follows from a turn of the reader.
-    fn heard(
+    pub(crate) fn heard(
         &mut self,
         now: Instant,
         conn: ConnKey,
@@ -400,7 +174,12 @@ impl<B> Node<B> {
     // ---- bytes out
 
     /// Asks the swarm for the next bytes, if all before are out; true where it was asked.
-    fn refill(&mut self, now: Instant, conn: ConnKey, files: &mut dyn FileSource<B>) -> bool {
+    pub(crate) fn refill(
+        &mut self,
+        now: Instant,
+        conn: ConnKey,
+        files: &mut dyn FileSource<B>,
+    ) -> bool {
         let may_upload = self.up.available(now) > 0;
         let Self {
             conns,
@@ -445,7 +224,7 @@ impl<B> Node<B> {
     }
 
     /// A block is out; its buffer goes back.
-    fn sent(&mut self, now: Instant, conn: ConnKey, payload: Payload<B>) {
+    pub(crate) fn sent(&mut self, now: Instant, conn: ConnKey, payload: Payload<B>) {
         if let Payload::Memory(buf) = payload {
             self.bufs.put(buf);
         }
@@ -664,135 +443,5 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         }
         entry.tx.block = Some((range, Payload::Memory(buf)));
         true
-    }
-}
-
-/// Where payload has none: the same machine, blocks moved whole.
-impl<B> Node<B> {
-    /// What the connection writes next, all at once. The block is to be given back by
-    /// [`Self::handle_frame_sent`].
-    pub fn poll_frame(
-        &mut self,
-        now: Instant,
-        conn: ConnKey,
-        files: &mut dyn FileSource<B>,
-    ) -> Option<Frame<B>> {
-        self.refill(now, conn, files);
-        let entry = self.conns.get_mut(conn)?;
-        if entry.tx.is_empty() {
-            return None;
-        }
-        entry.tx.moved = now;
-        let control = std::mem::take(&mut entry.tx.control);
-        Some(Frame {
-            control,
-            block: entry.tx.block.take(),
-        })
-    }
-
-    /// The block of a frame is through.
-    pub fn handle_frame_sent(&mut self, now: Instant, conn: ConnKey, payload: Payload<B>) {
-        self.sent(now, conn, payload);
-    }
-
-    /// Control bytes arrive, handshake included: takes what it can off the front of `bytes`, up to a
-    /// block's payload or a wait for a buffer.
-    pub fn handle_bytes(&mut self, now: Instant, conn: ConnKey, bytes: &mut &[u8]) {
-        let offered = bytes.len();
-        let greeting = |entry: &Conn<B>| {
-            matches!(entry.stage, Stage::Exchange { .. } | Stage::Greeting { .. })
-        };
-        while !bytes.is_empty() && self.conns.get(conn).is_some_and(greeting) {
-            self.greet(now, conn, bytes);
-        }
-        // A handshake is always heard; what came with it keeps to the rate, as a socket's bytes would.
-        self.down.spend((offered - bytes.len()) as u64);
-        if offered > bytes.len() && !self.wants_read(now, conn) {
-            return;
-        }
-        let offered = bytes.len();
-        let Self {
-            conns,
-            torrents,
-            bufs,
-            outbox,
-            ..
-        } = self;
-        let Some(entry) = conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Live {
-            torrent,
-            peer,
-            reader,
-        } = &mut entry.stage
-        else {
-            return;
-        };
-        let Some(home) = torrents.get_mut(*torrent) else {
-            return;
-        };
-        if bytes.is_empty() && !reader.is_waiting() {
-            return;
-        }
-        let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
-        let result = reader.feed(bytes, &mut cx);
-        self.down.spend((offered - bytes.len()) as u64);
-        let fault = cx.fault();
-        cx.finish();
-        self.heard(now, conn, result, fault);
-    }
-
-    /// The block whose payload is due on the connection.
-    #[must_use]
-    pub fn block_due(&self, conn: ConnKey) -> Option<RawBlock> {
-        match &self.conns.get(conn)?.stage {
-            Stage::Live { reader, .. } => reader.block_in_progress(),
-            Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => None,
-        }
-    }
-
-    /// The payload that is due arrives, all at once. `fill` gets the block it lands in, or `None` where
-    /// nobody wants it.
-    pub fn handle_payload(
-        &mut self,
-        now: Instant,
-        conn: ConnKey,
-        fill: impl FnOnce(Option<&mut B>),
-    ) {
-        let due = self.block_due(conn).map_or(0, |raw| u64::from(raw.len));
-        self.down.spend(due);
-        let Self {
-            conns,
-            torrents,
-            bufs,
-            outbox,
-            ..
-        } = self;
-        let Some(entry) = conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Live {
-            torrent,
-            peer,
-            reader,
-        } = &mut entry.stage
-        else {
-            return;
-        };
-        let Some(home) = torrents.get_mut(*torrent) else {
-            return;
-        };
-        let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
-        let result = reader.finish_block_with(fill, &mut cx);
-        let fault = cx.fault();
-        cx.finish();
-        self.heard(now, conn, result, fault);
-    }
-
-    /// The peer behind a connection, once its handshake is through.
-    #[must_use]
-    pub fn peer_of(&self, conn: ConnKey) -> Option<(TorrentKey, PeerKey)> {
-        self.conns.get(conn)?.peer()
     }
 }

@@ -330,6 +330,38 @@ fn one_fast_peer_on_a_long_line_is_kept_full() {
 }
 
 #[test]
+fn who_rejects_one_request_is_soon_asked_again() {
+    let mut rig = Rig::new(&Setup {
+        pieces: 2,
+        blocks_per_piece: 1,
+        ..Setup::default()
+    });
+    let n = rig.connect_seed();
+    let mut waits = Vec::new();
+    // It rejects all, then serves one piece, then rejects again.
+    for round in 0..8 {
+        let mut tenths = 0;
+        let asked = loop {
+            let asked = rig.requests(n);
+            if !asked.is_empty() {
+                break asked;
+            }
+            rig.pass(Duration::from_millis(100));
+            tenths += 1;
+            assert!(tenths < 700, "it is not asked any more");
+        };
+        waits.push((tenths + 5) / 10);
+        for (place, raw) in asked.into_iter().enumerate() {
+            match (round, place) {
+                (6, 0) => rig.send(n, raw, 0),
+                _ => rig.say(n, &Message::Reject(raw)),
+            }
+        }
+    }
+    assert_eq!(waits, [0, 5, 10, 20, 40, 60, 60, 5]);
+}
+
+#[test]
 fn two_that_finish_see_it_and_part() {
     let mut rig = Rig::new(&Setup {
         pieces: 2,

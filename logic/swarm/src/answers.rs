@@ -174,7 +174,7 @@ impl<B> Swarm<B> {
         }
         self.spread(now, piece, wanted, out);
         if wanted && self.left == 0 && self.phase == Phase::Active {
-            self.complete(out);
+            self.complete(now, out);
         }
     }
 
@@ -187,7 +187,9 @@ impl<B> Swarm<B> {
                 continue;
             };
             if !peer.have.get(piece) {
-                peer.wake(out);
+                if !peer.upload_only {
+                    peer.wake(out);
+                }
                 continue;
             }
             if wanted {

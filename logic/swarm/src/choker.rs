@@ -65,7 +65,7 @@ impl Choker {
 }
 
 fn may_be_unchoked<B>(peer: &Peer<B>) -> bool {
-    peer.interested_in_us && !peer.seed
+    peer.interested_in_us && !peer.only_gives()
 }
 
 /// Smaller comes sooner: those whose turn is not over, those that wait by the time they do, and those

@@ -98,23 +98,21 @@ impl<B> Swarm<B> {
         self.closing.since = None;
         self.closing.fresh = 0;
         let runs = self.runs(&whole);
-        if !runs.is_empty() {
-            self.closing.hashing += 1;
-            let joined = !whole.is_empty();
-            self.job(Job::Hash, DiskTask::Hash { runs, joined }, out);
-        }
-        if whole.is_empty() {
-            self.closing.pieces = whole;
-            return;
-        }
         let commit = |piece: PieceIndex| {
             let digests = self.blame.is_suspect(piece);
             self.assembly.commit(piece, digests)
         };
         let pieces: Vec<_> = whole.drain(..).filter_map(commit).collect();
         self.closing.pieces = whole;
-        let soon = self.is_asked_for();
-        self.job(Job::Commit, DiskTask::Commit { pieces, soon }, out);
+        if !runs.is_empty() {
+            self.closing.hashing += 1;
+            let joined = !pieces.is_empty();
+            self.job(Job::Hash, DiskTask::Hash { runs, joined }, out);
+        }
+        if !pieces.is_empty() {
+            let soon = self.is_asked_for();
+            self.job(Job::Commit, DiskTask::Commit { pieces, soon }, out);
+        }
     }
 
     /// Hands over what has waited long enough.
@@ -164,9 +162,12 @@ impl<B> Swarm<B> {
 
     /// Whether enough has come to be hashed, and nothing is being hashed.
     fn is_batch(&self) -> bool {
+        if self.closing.fresh < BATCH_BLOCKS || self.closing.hashing > 0 {
+            return false;
+        }
         let small = self.geometry.block_count_max() <= SMALL_BLOCKS;
         let large = self.geometry.piece_len_max() > SPILL_PIECE_LEN;
-        self.closing.fresh >= BATCH_BLOCKS && self.closing.hashing == 0 && !small && !large
+        !small && !large
     }
 
     /// What is to be hashed of unfinished pieces beside whole ones: of as many as there are lanes for, those
@@ -208,8 +209,7 @@ impl<B> Swarm<B> {
 
     /// Whether a peer lacks pieces and may get them from us.
     fn is_asked_for(&self) -> bool {
-        let lacks = |peer: &crate::peer::Peer<B>| !peer.seed && !peer.upload_only;
-        self.may_upload() && self.peers.values().any(lacks)
+        self.may_upload() && self.peers.values().any(|peer| !peer.only_gives())
     }
 }
 

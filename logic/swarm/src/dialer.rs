@@ -37,6 +37,8 @@ struct Candidate {
     useless: bool,
     /// By the user, and not by a tracker or a peer.
     named: bool,
+    /// It wants no pieces, a peer says (BEP 11).
+    only_gives: bool,
     /// It did not answer an encrypted handshake the last time.
     plain: bool,
     /// A peer at that address told of it.
@@ -106,6 +108,7 @@ impl Dialer {
                 state: State::Idle,
                 useless: false,
                 named: false,
+                only_gives: false,
                 plain: false,
                 rumour_of: None,
             };
@@ -114,8 +117,9 @@ impl Dialer {
         }
     }
 
-    /// Learns of an address from a peer at `from`, which must not fill the table on its own.
-    pub(crate) fn hear(&mut self, addr: SocketAddr, from: IpAddr, now: Instant) {
+    /// Learns of an address from a peer at `from`, which must not fill the table on its own. `only_gives`:
+    /// who is there wants no pieces.
+    pub(crate) fn hear(&mut self, addr: SocketAddr, from: IpAddr, only_gives: bool, now: Instant) {
         let its = |c: &&Candidate| c.rumour_of == Some(from);
         let known = self.candidates.contains_key(&addr);
         if known || self.candidates.values().filter(its).count() >= RUMOURS_MAX {
@@ -124,6 +128,7 @@ impl Dialer {
         self.add(addr, now);
         if let Some(candidate) = self.candidates.get_mut(&addr) {
             candidate.rumour_of = Some(from);
+            candidate.only_gives = only_gives;
         }
     }
 
@@ -199,6 +204,8 @@ impl Dialer {
         self.set_state(addr, State::Connected);
         if let Some(candidate) = self.candidates.get_mut(&addr) {
             candidate.failures = 0;
+            // It will say so itself.
+            candidate.only_gives = false;
         }
     }
 
@@ -236,6 +243,15 @@ impl Dialer {
         candidate.not_before = now + wait + Duration::from_millis(self.rng.below(jitter + 1));
         if candidate.failures >= FAILURES_MAX && !candidate.named {
             self.candidates.remove(&addr);
+        }
+    }
+
+    /// There is nothing to fetch: who wants nothing either is of no use for now.
+    pub(crate) fn defer_givers(&mut self, now: Instant) {
+        let idle = |c: &&mut Candidate| c.only_gives && !c.useless && c.state == State::Idle;
+        for candidate in self.candidates.values_mut().filter(idle) {
+            candidate.useless = true;
+            candidate.not_before = candidate.not_before.max(now + USELESS);
         }
     }
 
@@ -362,7 +378,7 @@ mod tests {
         let ips = [IpAddr::from([198, 18, 1, 1]), IpAddr::from([198, 18, 1, 2])];
         for (ip, base) in ips.into_iter().zip([0, 2_000]) {
             for n in 1..=1_000 {
-                dialer.hear(addr(base + n), ip, Instant::ZERO);
+                dialer.hear(addr(base + n), ip, false, Instant::ZERO);
             }
         }
         assert_eq!(dialer.idle(), 2 * RUMOURS_MAX);

@@ -140,6 +140,7 @@ impl<B> Swarm<B> {
         }
         if wanted && was_complete {
             self.dialer.reconsider(now);
+            self.tell_upload_only(out);
         }
         if !self.doubt.busy && self.doubt.pieces.is_empty() {
             self.tell_lost(now, bufs, out);

@@ -78,10 +78,15 @@ impl<B> Swarm<B> {
         peer.gossip.heard = Some(now);
         let from = peer.addr.ip();
         let message = PexMessage::parse(payload).map_err(|_| Misbehaved::Malformed)?;
-        for (addr, _) in message.added {
+        let complete = self.is_complete();
+        for (addr, flags) in message.added {
             let banned = self.blame.is_banned_address(addr.ip());
             if addr.port() >= PORT_MIN && may_know(from, addr.ip()) && !banned {
-                self.dialer.hear(addr, from, now);
+                let only_gives = flags.has(PexFlags::UPLOAD_ONLY);
+                self.dialer.hear(addr, from, only_gives, now);
+                if only_gives && complete {
+                    self.dialer.defer_givers(now);
+                }
             }
         }
         Ok(())
@@ -97,7 +102,7 @@ impl<B> Swarm<B> {
         }
         let there = self.peers.values().filter_map(|peer| {
             let mut flags = PexFlags::default();
-            if peer.seed || peer.upload_only {
+            if peer.only_gives() {
                 flags = flags.with(PexFlags::UPLOAD_ONLY);
             }
             if peer.dialled {

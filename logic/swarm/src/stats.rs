@@ -29,7 +29,7 @@ pub struct SwarmStats {
     pub down_rate: u64,
     pub up_rate: u64,
     pub peers: u32,
-    /// Of the peers: those that have everything.
+    /// Of the peers: those that have everything, or what they have and want nothing more (BEP 21).
     pub seeds: u32,
     /// Of the peers: those that let us ask.
     pub unchoking: u32,
@@ -104,7 +104,7 @@ impl<B> Swarm<B> {
             down_rate: self.peers.values().map(|peer| peer.down.per_second()).sum(),
             up_rate: self.peers.values().map(|peer| peer.up.per_second()).sum(),
             peers: self.peers.len() as u32,
-            seeds: count(|peer| peer.seed),
+            seeds: count(|peer| peer.seed || peer.upload_only && !peer.have.is_empty()),
             unchoking: count(|peer| !peer.chokes_us),
             candidates: self.dialer.idle() as u32,
             outstanding: self
@@ -148,12 +148,17 @@ impl<B> Swarm<B> {
             // Who has nothing left is told of no seeds.
             return (self.downloaded, self.uploaded, u64::from(BLOCK_LEN));
         }
-        let stats_left = u64::from(self.left) * u64::from(self.geometry.piece_len_max());
-        (
-            self.downloaded,
-            self.uploaded,
-            stats_left.min(self.geometry.total()),
-        )
+        // Of all pieces, as BEP 21 has it: with a selection nobody would be told apart from a seed.
+        let missing = self.geometry.piece_count() - self.have.count();
+        let left = u64::from(missing) * u64::from(self.geometry.piece_len_max());
+        let left = left.min(self.geometry.total());
+        (self.downloaded, self.uploaded, left)
+    }
+
+    /// Whether all that is wanted is here, and not all of the torrent (BEP 21).
+    #[must_use]
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_complete() && !self.have.is_full()
     }
 
     /// Bytes of memory in blocks of unfinished pieces.

@@ -27,7 +27,7 @@ pub(crate) const SPILL_PIECE_LEN: u32 = 8 << 20;
 const SPILL_BLOCKS: u32 = 64;
 
 /// How long a peer may show what it is good for before it makes room for another.
-const GRACE: Duration = Duration::from_secs(60);
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// What a swarm is told once.
 #[derive(Clone, Debug)]
@@ -205,7 +205,7 @@ impl<B> Swarm<B> {
     }
 
     /// What has to be said or done at once when the torrent starts.
-    pub fn start(&mut self, out: &mut Outbox<B>) {
+    pub fn start(&mut self, now: Instant, out: &mut Outbox<B>) {
         if !self.metadata.is_known() {
             return;
         }
@@ -214,7 +214,7 @@ impl<B> Swarm<B> {
             self.verify_if_on_disk(piece, out);
         }
         if self.left == 0 {
-            self.complete(out);
+            self.complete(now, out);
         }
     }
 
@@ -523,10 +523,11 @@ impl<B> Swarm<B> {
             self.fill_requests(now, key, out);
         }
         if self.left == 0 && !was_complete {
-            self.complete(out);
+            self.complete(now, out);
         }
         if self.left > 0 && was_complete {
             self.dialer.reconsider(now);
+            self.tell_upload_only(out);
         }
     }
 
@@ -594,9 +595,10 @@ impl<B> Swarm<B> {
     }
 
     /// Everything wanted is here: says so, and has it made durable.
-    pub(crate) fn complete(&mut self, out: &mut Outbox<B>) {
+    pub(crate) fn complete(&mut self, now: Instant, out: &mut Outbox<B>) {
         out.push(Action::Tell(Notice::Complete));
         self.tell_upload_only(out);
+        self.dialer.defer_givers(now);
         self.job(Job::Sync, DiskTask::Sync, out);
     }
 

@@ -8,7 +8,7 @@ use torr_wire::Message;
 
 use crate::action::{Action, CloseReason, Idle, Outbox, PeerKey};
 use crate::assembly::Stage;
-use crate::swarm::{Phase, Swarm};
+use crate::swarm::{GRACE, Phase, Swarm};
 
 /// How often [`Swarm::handle_timeout`] wants to be called.
 const TICK: Duration = Duration::from_millis(100);
@@ -18,8 +18,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(110);
 const SILENT: Duration = Duration::from_secs(150);
 /// A peer that keeps us choked so long while others wait for its place is let go.
 const NEVER_UNCHOKES: Duration = Duration::from_secs(600);
-/// How long a peer is not asked for a piece that it rejected without choking us.
-const REJECTED_FOR: Duration = Duration::from_secs(60);
 /// Blocks of a piece that nobody adds to any more are written to the disk, to free their memory.
 const STALLED: Duration = Duration::from_secs(30);
 /// How long a piece is left to one peer, to see who lies, without a block coming; and in all.
@@ -102,9 +100,9 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        let complete = self.is_complete();
+        let (known, complete) = (self.is_known(), self.is_complete());
         let peer = self.peers.get(key);
-        match peer.and_then(|peer| parting(peer, now, complete)) {
+        match peer.and_then(|peer| parting(peer, now, known, complete)) {
             Some(CloseReason::Idle(Idle::NeverUnchokes)) if !self.others_wait() => {}
             Some(why) => {
                 self.part(now, key, why, bufs, out);
@@ -131,10 +129,7 @@ impl<B> Swarm<B> {
             peer.send(Message::KeepAlive, out);
             peer.spoken = now;
         }
-        if !peer.rejected.is_empty() && now.since(peer.rejected_since) >= REJECTED_FOR {
-            peer.rejected.clear();
-            peer.barren_at = None;
-        }
+        peer.forgive_rejects(now);
         if peer.requests.is_overdue(now) {
             peer.requests.snubbed = true;
             // Without the cancels it would still owe us what we may soon ask it for again.
@@ -215,11 +210,19 @@ impl<B> Swarm<B> {
 }
 
 /// Why to let the peer go, if there is a reason.
-fn parting<B>(peer: &crate::peer::Peer<B>, now: Instant, complete: bool) -> Option<CloseReason> {
+fn parting<B>(
+    peer: &crate::peer::Peer<B>,
+    now: Instant,
+    known: bool,
+    complete: bool,
+) -> Option<CloseReason> {
     if now.since(peer.heard) >= SILENT {
         return Some(CloseReason::Idle(Idle::Silent));
     }
-    if complete && (peer.seed || peer.upload_only) {
+    // Who wants no pieces gets no new ones for us to want. Yet what it has may come after that word, or be
+    // told bit by bit.
+    let nothing = known && peer.interesting == 0 && now.since(peer.joined) >= GRACE;
+    if peer.only_gives() && (complete || nothing) {
         return Some(CloseReason::Redundant);
     }
     let choked_for = peer.wanting_since.map(|since| now.since(since));

@@ -16,6 +16,8 @@ pub enum Event {
     Completed,
     Started,
     Stopped,
+    /// A regular announce of a partial seed (BEP 21); over UDP it is one like any other.
+    Paused,
 }
 
 /// One announce, as client and server both see it.
@@ -29,7 +31,7 @@ pub struct AnnounceRequest {
     pub uploaded: u64,
     /// Payload bytes since `started`.
     pub downloaded: u64,
-    /// Bytes still wanted: 0 for a seed.
+    /// Bytes still missing: 0 for a seed.
     pub left: u64,
     /// Bytes that failed the hash check; told to HTTP trackers only, and only if there are any.
     pub corrupt: u64,
@@ -130,7 +132,7 @@ impl Event {
     #[must_use]
     pub fn number(self) -> u32 {
         match self {
-            Self::None => 0,
+            Self::None | Self::Paused => 0,
             Self::Completed => 1,
             Self::Started => 2,
             Self::Stopped => 3,
@@ -145,6 +147,7 @@ impl Event {
             Self::Completed => Some("completed"),
             Self::Started => Some("started"),
             Self::Stopped => Some("stopped"),
+            Self::Paused => Some("paused"),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What a node does by itself: finding its place, and keeping its table true.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::Instant;
 
 use super::Dht;
 use crate::addr::Family;
+use crate::id::NodeId;
 use crate::lookup::Purpose;
 use crate::message::Method;
 use crate::queries::What;
@@ -130,17 +132,8 @@ impl Dht {
         let side = &mut self.sides[family.index()];
         side.store.purge(now);
         if let Some(addr) = side.probes.pop_front() {
-            let target = side.id;
-            if !self.silence.is_around(now, addr) {
-                self.ask(
-                    now,
-                    addr,
-                    None,
-                    Method::FindNode { target },
-                    What::Probe,
-                    out,
-                );
-            }
+            let find = Method::FindNode { target: side.id };
+            self.probe(now, addr, None, find, out);
             return true;
         }
         if let Some(node) = side.table.stale(now) {
@@ -151,16 +144,7 @@ impl Dht {
             return false;
         }
         if let Some(node) = side.table.next_rumour() {
-            if !self.silence.is_around(now, node.addr) {
-                self.ask(
-                    now,
-                    node.addr,
-                    Some(node.id),
-                    Method::Ping,
-                    What::Probe,
-                    out,
-                );
-            }
+            self.probe(now, node.addr, Some(node.id), Method::Ping, out);
             return true;
         }
         if let Some(target) = side.table.refresh(now, random) {
@@ -172,19 +156,24 @@ impl Dht {
             return true;
         }
         if let Some(node) = side.saved.pop() {
-            if !self.silence.is_around(now, node.addr) {
-                self.ask(
-                    now,
-                    node.addr,
-                    Some(node.id),
-                    Method::Ping,
-                    What::Probe,
-                    out,
-                );
-            }
+            self.probe(now, node.addr, Some(node.id), Method::Ping, out);
             return true;
         }
         false
+    }
+
+    /// Asks one of whom we only heard, unless there is silence around it.
+    fn probe(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        id: Option<NodeId>,
+        method: Method<'_>,
+        out: &mut Vec<DhtAction>,
+    ) {
+        if !self.silence.is_around(now, addr) {
+            self.ask(now, addr, id, method, What::Probe, out);
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl<B> Swarm<B> {
                 self.part_to_return(now, key, bufs, out);
             }
         }
-        self.start(out);
+        self.start(now, out);
         let keys: Vec<_> = self.peers.keys().collect();
         for key in keys {
             self.allow_fast(key, out);

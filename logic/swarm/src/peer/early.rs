@@ -6,7 +6,7 @@
 //! and [`CLAIMS_BYTES_MAX`] all of them.
 
 use torr_base::{Bitfield, PieceIndex};
-use torr_wire::{METADATA_PIECES_MAX, Message};
+use torr_wire::METADATA_PIECES_MAX;
 
 use crate::action::{Misbehaved, PeerKey};
 use crate::peer::PeerCx;
@@ -84,44 +84,14 @@ impl Claim {
 }
 
 impl<B> PeerCx<'_, B> {
-    /// [`Self::handle`] while nothing is known of the torrent.
-    pub(super) fn handle_early(
-        &mut self,
-        message: Message<'_>,
-        first: bool,
-        fast: bool,
-    ) -> Result<(), Misbehaved> {
-        match message {
-            Message::Port(port) => self.node_at(port),
-            Message::KeepAlive | Message::Unknown { .. } => Ok(()),
-            Message::Choke => self.choked(),
-            Message::Unchoke => self.unchoked(),
-            Message::Interested => self.interested(true),
-            Message::NotInterested => self.interested(false),
-            Message::Have(piece) => self.early_have(piece),
-            Message::Bitfield(bytes) => self.early_bits(bytes, 0, true),
-            Message::HaveAll | Message::HaveNone if !first => Err(Misbehaved::LateBitfield),
-            Message::Request(range) => self.refuse(range),
-            Message::Cancel(range) => self.cancel(range),
-            Message::Extended { id, payload } => self.extended(id, payload),
-            Message::HaveAll if fast => {
-                if let Some(peer) = self.swarm.peers.get_mut(self.key) {
-                    peer.claim = Claim::All;
-                }
-                Ok(())
-            }
-            Message::HaveNone | Message::Suggest(_) if fast => Ok(()),
-            Message::Reject(_) if fast => self.early_reject(),
-            Message::AllowedFast(piece) if fast => self.early_fast(piece),
-            Message::HaveAll
-            | Message::HaveNone
-            | Message::Suggest(_)
-            | Message::Reject(_)
-            | Message::AllowedFast(_) => Err(Misbehaved::FastNotAgreed),
+    pub(super) fn early_all(&mut self) -> Result<(), Misbehaved> {
+        if let Some(peer) = self.swarm.peers.get_mut(self.key) {
+            peer.claim = Claim::All;
         }
+        Ok(())
     }
 
-    fn early_have(&mut self, piece: u32) -> Result<(), Misbehaved> {
+    pub(super) fn early_have(&mut self, piece: u32) -> Result<(), Misbehaved> {
         if piece >= METADATA_PIECES_MAX {
             return Err(Misbehaved::PieceOutOfRange);
         }
@@ -149,7 +119,12 @@ impl<B> PeerCx<'_, B> {
         Ok(())
     }
 
-    fn early_bits(&mut self, bits: &[u8], at: usize, is_whole: bool) -> Result<(), Misbehaved> {
+    pub(super) fn early_bits(
+        &mut self,
+        bits: &[u8],
+        at: usize,
+        is_whole: bool,
+    ) -> Result<(), Misbehaved> {
         let others = self.swarm.peers.iter().filter(|(key, _)| *key != self.key);
         let others: usize = others.map(|(_, peer)| peer.claim.bytes()).sum();
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
@@ -168,7 +143,7 @@ impl<B> PeerCx<'_, B> {
     }
 
     /// Nothing was asked of it.
-    fn early_reject(&mut self) -> Result<(), Misbehaved> {
+    pub(super) fn early_reject(&mut self) -> Result<(), Misbehaved> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
@@ -179,7 +154,7 @@ impl<B> PeerCx<'_, B> {
         }
     }
 
-    fn early_fast(&mut self, piece: u32) -> Result<(), Misbehaved> {
+    pub(super) fn early_fast(&mut self, piece: u32) -> Result<(), Misbehaved> {
         if piece >= METADATA_PIECES_MAX {
             return Err(Misbehaved::PieceOutOfRange);
         }

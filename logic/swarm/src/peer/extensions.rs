@@ -26,21 +26,20 @@ impl<B> PeerCx<'_, B> {
             return self.extended_handshake(payload);
         }
         match Extension::from_own_id(id) {
-            Some(Extension::Metadata) => {
-                let Self {
-                    swarm,
-                    key,
-                    now,
-                    bufs,
-                    out,
-                    ..
-                } = self;
-                swarm.metadata_message(*now, *key, payload, *bufs, out)
-            }
+            Some(Extension::Metadata) => self
+                .swarm
+                .metadata_message(self.now, self.key, payload, self.bufs, self.out),
             Some(Extension::Pex) => self.swarm.gossip_heard(self.now, self.key, payload),
             Some(Extension::DontHave) => self.dont_have(payload),
+            Some(Extension::UploadOnly) => match payload {
+                [flag] => {
+                    self.upload_only(*flag != 0);
+                    Ok(())
+                }
+                _ => Err(Misbehaved::Malformed),
+            },
             // Not announced.
-            Some(Extension::UploadOnly | Extension::Holepunch) | None => Ok(()),
+            Some(Extension::Holepunch) | None => Ok(()),
         }
     }
 
@@ -62,9 +61,11 @@ impl<B> PeerCx<'_, B> {
         if let Some(client) = hello.client.filter(|client| !client.is_empty()) {
             peer.client = client;
         }
-        peer.upload_only = hello.upload_only.unwrap_or(peer.upload_only);
         let by = peer.addr.ip();
         let gives = peer.extensions.get(Extension::Metadata).is_some();
+        if let Some(flag) = hello.upload_only {
+            self.upload_only(flag);
+        }
         if let Some(addr) = listens {
             // It need not be dialled there.
             self.swarm.dialer.connected(addr, self.now);
@@ -73,17 +74,21 @@ impl<B> PeerCx<'_, B> {
             self.swarm.seen.vote(by, ip);
         }
         match hello.metadata_size.filter(|_| gives) {
-            Some(size) => {
-                let Self {
-                    swarm,
-                    key,
-                    now,
-                    out,
-                    ..
-                } = self;
-                swarm.metadata_offered(*now, *key, size, out)
-            }
+            Some(size) => self
+                .swarm
+                .metadata_offered(self.now, self.key, size, self.out),
             None => Ok(()),
+        }
+    }
+
+    /// It wants pieces of nobody, or does again (BEP 21).
+    pub(super) fn upload_only(&mut self, flag: bool) {
+        if let Some(peer) = self.swarm.peers.get_mut(self.key)
+            && peer.upload_only != flag
+        {
+            peer.upload_only = flag;
+            // It may have missed what we got meanwhile.
+            peer.wake(self.out);
         }
     }
 }

@@ -148,9 +148,7 @@ impl<B> PeerCx<'_, B> {
         ) {
             peer.spoke = true;
         }
-        if !self.swarm.is_known() {
-            return self.handle_early(message, first, fast);
-        }
+        let known = self.swarm.is_known();
         match message {
             Message::Port(port) => self.node_at(port),
             Message::KeepAlive | Message::Unknown { .. } => Ok(()),
@@ -158,8 +156,19 @@ impl<B> PeerCx<'_, B> {
             Message::Unchoke => self.unchoked(),
             Message::Interested => self.interested(true),
             Message::NotInterested => self.interested(false),
+            Message::Have(piece) if !known => self.early_have(piece),
             Message::Have(piece) => self.have(piece),
             Message::HaveAll | Message::HaveNone if !first => Err(Misbehaved::LateBitfield),
+            Message::HaveAll
+            | Message::HaveNone
+            | Message::Suggest(_)
+            | Message::Reject(_)
+            | Message::AllowedFast(_)
+                if !fast =>
+            {
+                Err(Misbehaved::FastNotAgreed)
+            }
+            Message::Bitfield(bytes) if !known => self.early_bits(bytes, 0, true),
             Message::Bitfield(bytes) if !first => self.late_bitfield(bytes),
             Message::Bitfield(bytes) => {
                 let pieces = self.swarm.geometry.piece_count();
@@ -168,23 +177,23 @@ impl<B> PeerCx<'_, B> {
                     .set_peer_have(self.key, field.map_err(|_| Misbehaved::Bitfield)?);
                 self.interest_changed()
             }
+            Message::Request(range) if !known => self.refuse(range),
             Message::Request(range) => self.request(range),
             Message::Cancel(range) => self.cancel(range),
             Message::Extended { id, payload } => self.extended(id, payload),
-            Message::HaveAll if fast => {
+            Message::HaveAll if !known => self.early_all(),
+            Message::HaveAll => {
                 let pieces = self.swarm.geometry.piece_count();
                 self.swarm.set_peer_have(self.key, Bitfield::full(pieces));
                 self.interest_changed()
             }
-            Message::HaveNone if fast => Ok(()),
-            Message::Suggest(piece) if fast => self.piece(piece).map(|_| ()),
-            Message::Reject(range) if fast => self.rejected(range),
-            Message::AllowedFast(piece) if fast => self.allowed_fast(piece),
-            Message::HaveAll
-            | Message::HaveNone
-            | Message::Suggest(_)
-            | Message::Reject(_)
-            | Message::AllowedFast(_) => Err(Misbehaved::FastNotAgreed),
+            Message::HaveNone => Ok(()),
+            Message::Suggest(_) if !known => Ok(()),
+            Message::Suggest(piece) => self.piece(piece).map(|_| ()),
+            Message::Reject(_) if !known => self.early_reject(),
+            Message::Reject(range) => self.rejected(range),
+            Message::AllowedFast(piece) if !known => self.early_fast(piece),
+            Message::AllowedFast(piece) => self.allowed_fast(piece),
         }
     }
 
@@ -225,6 +234,8 @@ impl<B> PeerCx<'_, B> {
         let news = peer.interested_in_us != interested;
         peer.interested_in_us = interested;
         if interested && news {
+            // The last word counts, whatever it said before (BEP 21).
+            self.upload_only(false);
             self.swarm.choke_newcomer(self.now, self.key, self.out);
         }
         Ok(())
@@ -411,8 +422,7 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return;
         };
-        peer.heard = self.now;
-        peer.down.add(u64::from(block.len));
+        peer.brought(block.len, self.now);
         if peer.requests.complete(block, self.now) == Arrival::Asked {
             self.swarm.release_request(block);
         }
@@ -427,8 +437,7 @@ impl<B> PeerCx<'_, B> {
             self.bufs.put(buf);
             return;
         };
-        peer.heard = self.now;
-        peer.down.add(u64::from(block.len));
+        peer.brought(block.len, self.now);
         swarm.downloaded += u64::from(block.len);
         let arrival = peer.requests.complete(block, self.now);
         let askers = swarm.assembly.asked(block);

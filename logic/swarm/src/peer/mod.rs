@@ -13,6 +13,7 @@ pub(crate) mod turns;
 pub(crate) mod upload;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use torr_base::{Bitfield, Instant, PeerId, PieceIndex};
 use torr_wire::{ExtensionIds, Message};
@@ -32,6 +33,12 @@ use crate::rates::Rate;
 
 /// A peer that rejects requests for so many pieces is not asked for anything for a while.
 pub(crate) const REJECTED_MAX: usize = 32;
+
+/// How long a peer is not asked for pieces that it rejected without choking us: this at first, since some do so
+/// now and then for no lasting reason; twice as long each time after that, until a block comes …
+const REJECTED_FOR: Duration = Duration::from_secs(5);
+/// … and at most so long.
+const REJECTED_FOR_MAX: Duration = Duration::from_secs(60);
 
 /// Pieces that a peer fetches from us at a time, as far as we care.
 const BEGUN_MAX: usize = 8;
@@ -72,7 +79,7 @@ pub(crate) struct Peer<B> {
     pub(crate) seed: bool,
     /// A message that tells what it has may only come first (BEP 3, BEP 6).
     pub(crate) spoke: bool,
-    /// It will never download (BEP 21).
+    /// It wants no pieces, it says (BEP 21).
     pub(crate) upload_only: bool,
     /// Pieces that it has and we want.
     pub(crate) interesting: u32,
@@ -84,6 +91,7 @@ pub(crate) struct Peer<B> {
     /// again for a while, or it could hold the last blocks of a torrent for ever.
     pub(crate) rejected: Vec<PieceIndex>,
     pub(crate) rejected_since: Instant,
+    pub(crate) rejected_for: Duration,
     /// Before then it found no block that others owe us too long.
     pub(crate) looks_at_owed: Instant,
     /// Where it listens, as its extension handshake says.
@@ -163,6 +171,7 @@ impl<B> Peer<B> {
             fast_for_us: Vec::new(),
             rejected: Vec::new(),
             rejected_since: now,
+            rejected_for: REJECTED_FOR,
             looks_at_owed: now,
             listens: new.dialled.then_some(new.addr.port()),
             client: torr_wire::client_name(&new.id),
@@ -244,6 +253,27 @@ impl<B> Peer<B> {
         if self.rejected.len() < REJECTED_MAX && !self.rejected.contains(&piece) {
             self.rejected.push(piece);
         }
+    }
+
+    /// Whether it may be asked again for what it rejected.
+    pub(crate) fn forgive_rejects(&mut self, now: Instant) {
+        if !self.rejected.is_empty() && now.since(self.rejected_since) >= self.rejected_for {
+            self.rejected.clear();
+            self.rejected_for = (2 * self.rejected_for).min(REJECTED_FOR_MAX);
+            self.barren_at = None;
+        }
+    }
+
+    /// It sent so many bytes of payload.
+    pub(crate) fn brought(&mut self, bytes: u32, now: Instant) {
+        self.heard = now;
+        self.rejected_for = REJECTED_FOR;
+        self.down.add(u64::from(bytes));
+    }
+
+    /// Whether it wants nothing of anybody: it has all, or all that it wants.
+    pub(crate) fn only_gives(&self) -> bool {
+        self.seed || self.upload_only
     }
 
     /// Where it can be dialled.

@@ -17,30 +17,20 @@ const EXTENDED_HANDSHAKE: u8 = 0;
 impl<B> Swarm<B> {
     /// The first words: extension handshake, what we have, allowed fast pieces.
     pub(crate) fn greet(&mut self, key: PeerKey, out: &mut Outbox<B>) {
-        let complete = self.is_complete();
-        let metadata_size = self.metadata_size();
-        let extensions = self.own_extensions();
+        let again = self.changing_hello();
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         if peer.extended {
             let port = self.config.listen_port;
             let hello = ExtendedHandshake {
-                extensions,
-                metadata_size,
                 port: (port > 0).then_some(port),
                 client: Some(self.config.client.clone()),
                 your_ip: Some(peer.addr.ip()),
                 reqq: Some(REQUESTS_MAX as u32),
-                upload_only: complete.then_some(true),
-                ..ExtendedHandshake::default()
+                ..again
             };
-            let payload = hello.encode();
-            let message = Message::Extended {
-                id: EXTENDED_HANDSHAKE,
-                payload: &payload,
-            };
-            peer.send(message, out);
+            peer.send_hello(&hello, out);
         }
         if self.have.is_empty() {
             if peer.fast {
@@ -69,7 +59,11 @@ impl<B> Swarm<B> {
 
     /// What peers may send us, and under which ids. What is not wanted any more has an id of 0.
     fn own_extensions(&self) -> ExtensionIds {
-        let mut ids = ExtensionIds::own(&[Extension::Metadata, Extension::DontHave]);
+        let mut ids = ExtensionIds::own(&[
+            Extension::Metadata,
+            Extension::DontHave,
+            Extension::UploadOnly,
+        ]);
         match (self.config.pex, self.private) {
             (true, false) => ids.set(Extension::Pex, Extension::Pex.own_id()),
             (true, true) => ids.set(Extension::Pex, 0),
@@ -78,20 +72,27 @@ impl<B> Swarm<B> {
         ids
     }
 
-    /// Something changed of what peers may ask for or send.
-    pub(crate) fn announce_extensions(&mut self, out: &mut Outbox<B>) {
-        let hello = ExtendedHandshake {
+    /// What an extension handshake says that may be another thing later. Each says all of it: BEP 10 lets
+    /// a later one speak of changes only, but libtorrent takes an id that is missing as withdrawn.
+    fn changing_hello(&self) -> ExtendedHandshake {
+        ExtendedHandshake {
             extensions: self.own_extensions(),
             metadata_size: self.metadata_size(),
+            upload_only: self.is_upload_only().then_some(true),
             ..ExtendedHandshake::default()
-        };
-        let payload = hello.encode();
-        let message = Message::Extended {
-            id: EXTENDED_HANDSHAKE,
-            payload: &payload,
-        };
+        }
+    }
+
+    /// Whether peers are told that we want no more pieces (BEP 21).
+    fn is_upload_only(&self) -> bool {
+        self.is_complete()
+    }
+
+    /// Something changed of what peers may ask for or send.
+    pub(crate) fn announce_extensions(&mut self, out: &mut Outbox<B>) {
+        let hello = self.changing_hello();
         for peer in self.peers.values_mut().filter(|peer| peer.extended) {
-            peer.send(message, out);
+            peer.send_hello(&hello, out);
         }
     }
 
@@ -112,20 +113,23 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// All that is wanted is here (BEP 21). Peers that have a piece are not told of ours, so two that
-    /// finish at the same time would never see that the other is of no more use.
+    /// All that is wanted is here, or no longer is (BEP 21). Peers that have a piece are not told of ours, so
+    /// two that finish at the same time would never see that the other is of no more use. Who knows the
+    /// message for it gets that, since libtorrent does not take the word back in a handshake.
     pub(crate) fn tell_upload_only(&mut self, out: &mut Outbox<B>) {
+        let flag = self.is_upload_only();
         let hello = ExtendedHandshake {
-            upload_only: Some(true),
-            ..ExtendedHandshake::default()
-        };
-        let payload = hello.encode();
-        let message = Message::Extended {
-            id: EXTENDED_HANDSHAKE,
-            payload: &payload,
+            upload_only: Some(flag),
+            ..self.changing_hello()
         };
         for peer in self.peers.values_mut().filter(|peer| peer.extended) {
-            peer.send(message, out);
+            match peer.extensions.get(Extension::UploadOnly) {
+                Some(id) => {
+                    let payload = &[u8::from(flag)];
+                    peer.send(Message::Extended { id, payload }, out);
+                }
+                None => peer.send_hello(&hello, out),
+            }
         }
     }
 
@@ -198,5 +202,15 @@ impl<B> Swarm<B> {
             None => Some(now),
             since => since,
         };
+    }
+}
+
+impl<B> Peer<B> {
+    fn send_hello(&mut self, hello: &ExtendedHandshake, out: &mut Outbox<B>) {
+        let message = Message::Extended {
+            id: EXTENDED_HANDSHAKE,
+            payload: &hello.encode(),
+        };
+        self.send(message, out);
     }
 }

@@ -51,13 +51,15 @@ impl<B> Swarm<B> {
         peer.woken = false;
         let before = control.len();
         control.append(&mut peer.out);
-        for piece in self.have_log.iter().skip(peer.haves_told) {
-            // Who has the piece need not know that we have it too (BEP 3 leaves it open).
-            if !peer.have.get(*piece) && self.have.get(*piece) {
-                Message::Have(piece.get()).write_to(control);
+        if !peer.upload_only {
+            for piece in self.have_log.iter().skip(peer.haves_told) {
+                // Who has the piece need not know that we have it too (BEP 3 leaves it open).
+                if !peer.have.get(*piece) && self.have.get(*piece) {
+                    Message::Have(piece.get()).write_to(control);
+                }
             }
+            peer.haves_told = self.have_log.len();
         }
-        peer.haves_told = self.have_log.len();
         // A block of metadata is as long as one of the torrent: one of the two at a time.
         let block = if may_upload && !self.write_metadata(key, control) {
             self.block_for(now, key, from, out)

@@ -219,6 +219,13 @@ impl Announcer {
         } else {
             stats.peers_wanted
         };
+        // BEP 21: in each announce. Those that have a word of their own keep it.
+        let event = match event {
+            Event::None if stats.partial_seed => Event::Paused,
+            Event::None | Event::Completed | Event::Started | Event::Stopped | Event::Paused => {
+                event
+            }
+        };
         AnnounceRequest {
             info_hash: self.config.info_hash,
             peer_id: self.config.peer_id,

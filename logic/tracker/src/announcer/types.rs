@@ -27,8 +27,10 @@ pub struct Stats {
     pub uploaded: u64,
     /// Payload bytes since the start of the session.
     pub downloaded: u64,
-    /// Bytes still wanted. Where the size is not known yet, any number above 0.
+    /// Bytes still missing, wanted or not. Where the size is not known yet, any number above 0.
     pub left: u64,
+    /// Bytes are missing, and none of them is wanted (BEP 21).
+    pub partial_seed: bool,
     /// Bytes thrown away because their piece was wrong.
     pub corrupt: u64,
     /// How many more peers would be of use; 0 asks for none.

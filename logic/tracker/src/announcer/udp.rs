@@ -117,8 +117,14 @@ impl Announcer {
             Some(connection) => {
                 // Each family is a tracker of its own to the tracker: it must hear `started` first.
                 let event = match round.event {
-                    Event::Completed | Event::None if tracker.is_registered_at(to) => round.event,
-                    Event::Completed | Event::None | Event::Started => Event::Started,
+                    Event::Completed | Event::None | Event::Paused
+                        if tracker.is_registered_at(to) =>
+                    {
+                        round.event
+                    }
+                    Event::Completed | Event::None | Event::Paused | Event::Started => {
+                        Event::Started
+                    }
                     Event::Stopped => Event::Stopped,
                 };
                 conversation.step = Step::Announcing {

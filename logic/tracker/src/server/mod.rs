@@ -263,7 +263,9 @@ impl Server {
         let wanted = announce.numwant.unwrap_or(self.config.numwant_default);
         let wanted = match announce.event {
             Event::Stopped => 0,
-            Event::None | Event::Completed | Event::Started => wanted.min(self.config.numwant_max),
+            Event::None | Event::Completed | Event::Started | Event::Paused => {
+                wanted.min(self.config.numwant_max)
+            }
         };
         let mut pick = |v6| table.pick(announce, v6, wanted as usize, &mut self.rng);
         let answer = Answer {

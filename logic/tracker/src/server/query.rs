@@ -79,6 +79,7 @@ fn announce(query: &str) -> Result<HttpRequest, &'static str> {
                     "started" => Event::Started,
                     "completed" => Event::Completed,
                     "stopped" => Event::Stopped,
+                    "paused" => Event::Paused,
                     _ => Event::None,
                 }
             }

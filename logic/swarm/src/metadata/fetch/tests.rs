@@ -152,24 +152,31 @@ fn a_sole_liar_is_guilty_and_others_go_on() {
     );
 }
 
-#[test]
-fn shared_blame_is_settled_by_books_from_one_peer_each() {
-    let (right, mut wrong) = (metadata(), metadata());
-    wrong[BLOCK + 5] ^= 1;
-    let mut fetch = fetch(&right);
+/// A book of three peers, of which the second put in a wrong block, has just failed.
+fn failed_by_the_second(right: &[u8], wrong: &[u8]) -> Fetch {
+    let mut fetch = fetch(right);
     let len = right.len() as u32;
     for n in 1..=3 {
         fetch.offer(peer(n), len, at(0)).unwrap();
     }
-    for (who, from) in [(1, &right), (2, &wrong), (3, &right)] {
+    for (who, from) in [(1, right), (2, wrong), (3, right)] {
         let n = fetch.next(peer(who), at(0)).unwrap();
         let outcome = fetch.data(peer(who), n, Some(len), block(from, n), at(0));
+        // Nobody is guilty yet.
         assert_eq!(outcome, Ok(Outcome::More));
     }
-    // It failed. Nobody is guilty yet; two may show what they have, a third waits.
+    fetch
+}
+
+#[test]
+fn shared_blame_is_settled_by_books_from_one_peer_each() {
+    let (right, mut wrong) = (metadata(), metadata());
+    wrong[BLOCK + 5] ^= 1;
+    let mut fetch = failed_by_the_second(&right, &wrong);
+    // Two may show what they have, a third waits.
     let asked: Vec<_> = (1..=3).map(|n| fetch.next(peer(n), at(1))).collect();
     assert_eq!(asked, [Some(0), Some(0), None]);
-    let outcome = fetch.data(peer(1), 0, Some(len), block(&right, 0), at(1));
+    let outcome = fetch.data(peer(1), 0, None, block(&right, 0), at(1));
     assert_eq!(outcome, Ok(Outcome::More));
     // The right one tells the liar by the block that differs.
     assert_eq!(
@@ -182,17 +189,7 @@ fn shared_blame_is_settled_by_books_from_one_peer_each() {
 fn who_lies_alone_in_a_suspect_size_is_guilty() {
     let (right, mut wrong) = (metadata(), metadata());
     wrong[BLOCK + 5] ^= 1;
-    let mut fetch = fetch(&right);
-    let len = right.len() as u32;
-    for n in 1..=3 {
-        fetch.offer(peer(n), len, at(0)).unwrap();
-    }
-    for (who, from) in [(1, &right), (2, &wrong), (3, &right)] {
-        let n = fetch.next(peer(who), at(0)).unwrap();
-        fetch
-            .data(peer(who), n, Some(len), block(from, n), at(0))
-            .unwrap();
-    }
+    let mut fetch = failed_by_the_second(&right, &wrong);
     assert_eq!(
         serve(&mut fetch, peer(2), &wrong, at(1)),
         Outcome::Guilty(peer(2))

@@ -38,6 +38,19 @@ fn started_regular_completed_stopped() {
 }
 
 #[test]
+fn a_partial_seed_says_paused_while_it_is_one() {
+    let mut world = World::new(&[&["http://a/a"]]).tracker("a", |_| good());
+    world.start();
+    world.stats.partial_seed = true;
+    world.run(secs(3700));
+    (world.stats.left, world.stats.partial_seed) = (0, false);
+    world.announcer.completed(world.now);
+    world.run(secs(10));
+    let events = ["started", "paused", "paused", "completed"].map(|event| ("a", event));
+    assert_eq!(world.events(), pairs(&events));
+}
+
+#[test]
 fn a_seed_from_the_start_never_says_completed() {
     let mut world = World::new(&[&["http://a/a"]]).tracker("a", |_| good());
     world.stats.left = 0;

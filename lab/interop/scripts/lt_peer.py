@@ -15,6 +15,8 @@ def arguments():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upload-limit", type=int, default=0, help="bytes per second, 0 for none")
     parser.add_argument("--peer", action="append", default=[], help="HOST PORT as HOST/PORT")
+    parser.add_argument("--dht", help="a node of the DHT to start from as HOST/PORT, or none")
+    parser.add_argument("--bind", help="listen only there")
     parser.add_argument("--encryption", choices=["off", "prefer", "require"])
     parser.add_argument("--trust", action="store_true", help="seed without hashing first")
     parser.add_argument("--long-line", action="store_true", help="queues for a long fast line")
@@ -42,6 +44,17 @@ def session(args):
         "mixed_mode_algorithm": int(lt.bandwidth_mixed_algo_t.prefer_tcp),
         "upload_rate_limit": args.upload_limit,
     }
+    if args.bind:
+        host = f"[{args.bind}]" if ":" in args.bind else args.bind
+        settings["listen_interfaces"] = f"{host}:{args.port}"
+    if args.dht:
+        settings |= {
+            "enable_dht": True,
+            "dht_bootstrap_nodes": "",
+            # Announced again soon: this network is young.
+            "dht_announce_interval": 20,
+            "dht_upload_rate_limit": 1 << 20,
+        }
     policy = {
         "off": lt.enc_policy.disabled,
         "prefer": lt.enc_policy.enabled,
@@ -65,9 +78,23 @@ def session(args):
     return lt.session(settings)
 
 
+def nodes_only(ses):
+    """A node of the DHT and nothing else."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print("LISTENING", flush=True)
+    while True:
+        time.sleep(1)
+        print("nodes", ses.status().dht_nodes, flush=True)
+
+
 def main():
     args = arguments()
     ses = session(args)
+    if args.dht and args.dht != "none":
+        host, port = args.dht.rsplit("/", 1)
+        ses.add_dht_node((host, int(port)))
+    if args.torrent == "none":
+        nodes_only(ses)
     if args.torrent.startswith("magnet:"):
         params = lt.parse_magnet_uri(args.torrent)
     else:

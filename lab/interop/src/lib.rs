@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod dht;
 pub mod encryption;
 pub mod helper;
 pub mod magnet;

@@ -4,7 +4,7 @@
 //! network devices), since clients limit or drop peers by their network; all are reachable on the link.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,6 +22,13 @@ pub enum Family {
 
 impl Family {
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {

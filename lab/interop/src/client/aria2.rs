@@ -9,9 +9,8 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     let mut command = node.command("aria2c");
     command.args([
         "--no-conf",
-        // Its UDP tracker client lives on the DHT's socket; the DHT itself has nobody to talk to here.
+        // Its UDP tracker client lives on the DHT's socket; mostly the DHT itself has nobody to talk to.
         "--enable-dht=true",
-        "--enable-dht6=false",
         "--enable-peer-exchange=false",
         "--bt-enable-lpd=false",
         "--file-allocation=none",
@@ -29,6 +28,22 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         "--dht-file-path={}",
         node.dir.join("home/dht.dat").display()
     ));
+    match job.options.dht {
+        Some(start) if start.is_ipv6() => {
+            command.arg("--enable-dht6=true");
+            command.arg(format!("--dht-listen-addr6={}", node.v6));
+            command.arg(format!("--dht-entry-point6={start}"));
+            let file = node.dir.join("home/dht6.dat");
+            command.arg(format!("--dht-file-path6={}", file.display()));
+        }
+        Some(start) => {
+            command.arg("--enable-dht6=false");
+            command.arg(format!("--dht-entry-point={start}"));
+        }
+        None => {
+            command.arg("--enable-dht6=false");
+        }
+    }
     command.arg(format!("--dir={}", job.dir.display()));
     // It cannot be told to refuse encryption.
     command.args(match job.options.encryption {

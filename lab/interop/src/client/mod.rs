@@ -1,11 +1,12 @@
 //! The clients: how each is started as a seed or a leech, and how it shows that it is done.
 
 mod aria2;
-mod libtorrent;
+pub mod libtorrent;
 mod rtorrent;
 pub mod torr;
 mod transmission;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Options {
     pub long_line: bool,
     /// A magnet link instead of the torrent file.
     pub link: Option<String>,
+    /// With the DHT, in the family of this node of it; none starts without one.
+    pub dht: Option<SocketAddr>,
     /// What the client usually has, where it is not said.
     pub encryption: Option<Encryption>,
 }

@@ -31,7 +31,19 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
     };
     writeln!(config, "protocol.encryption.set = {encryption}")?;
     writeln!(config, "protocol.pex.set = no")?;
-    writeln!(config, "dht.mode.set = disable")?;
+    match job.options.dht {
+        Some(start) => {
+            writeln!(config, "dht.port.set = {PORT}")?;
+            writeln!(config, "dht.mode.set = on")?;
+            writeln!(
+                config,
+                "schedule2 = lab_dht, 1, 0, ((dht.add_node, \"{}:{}\"))",
+                start.ip(),
+                start.port()
+            )?;
+        }
+        None => writeln!(config, "dht.mode.set = disable")?,
+    }
     writeln!(config, "trackers.use_udp.set = yes")?;
     writeln!(config, "pieces.hash.on_completion.set = no")?;
     writeln!(config, "log.open_file = \"log\", \"{}\"", log.display())?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Done, Job, PORT, Role, Start, Tools};
 use crate::process::Proc;
-use crate::world::Node;
+use crate::world::{Family, Node};
 
 /// Where a node's torr keeps its state.
 pub fn state_dir(node: &Node) -> PathBuf {
@@ -24,6 +24,17 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     command.arg("--state").arg(state_dir(node));
     if let Some(limit) = job.options.upload_limit {
         command.args(["--up", &limit.to_string()]);
+    }
+    match job.options.dht {
+        None => {
+            command.arg("--no-dht");
+        }
+        Some(start) => {
+            command.args(["--dht-node", &start.to_string()]);
+            // One socket, so that nothing comes by the other family.
+            let family = Family::of(start);
+            command.args(["--bind", &node.address(family).to_string()]);
+        }
     }
     if let Some(encryption) = job.options.encryption {
         command.args(["--encrypt", encryption.name()]);

@@ -32,12 +32,17 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         Some(Encryption::Prefer) => 1,
         Some(Encryption::Require) => 2,
     };
+    if let Some(start) = job.options.dht {
+        // What it asks when it knows nobody, before its own well-known node.
+        let line = format!("{} {}\n", start.ip(), start.port());
+        std::fs::write(config.join("dht.bootstrap"), line).context("writing dht.bootstrap")?;
+    }
     let settings = json!({
         "bind-address-ipv4": "0.0.0.0",
         "bind-address-ipv6": "::",
         // So that the files are whole when it says so.
         "cache-size-mb": 0,
-        "dht-enabled": false,
+        "dht-enabled": job.options.dht.is_some(),
         "download-dir": job.dir,
         "encryption": encryption,
         "incomplete-dir-enabled": false,

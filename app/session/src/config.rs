@@ -32,6 +32,8 @@ pub struct SessionConfig {
     pub encryption: Encryption,
     /// Peers may tell each other of peers (BEP 11), but for private torrents.
     pub pex: bool,
+    /// Torrents are announced to those on the same network, and theirs heard of (BEP 14), but for private ones.
+    pub lsd: bool,
     pub dht: Dht,
     /// Where to look for nodes of the DHT when none is known, names or addresses; the well-known ones where
     /// there are none here.
@@ -63,6 +65,7 @@ impl SessionConfig {
             allow_upload: true,
             encryption: Encryption::Prefer,
             pex: true,
+            lsd: false,
             dht: Dht::Node,
             dht_nodes: Vec::new(),
             allow_private: false,

@@ -84,7 +84,10 @@ impl Session {
             config.conns_max,
             disk_config.open_files_max + Server::FILES_MAX,
         );
-        let sockets = Sockets::bind(config.port, config.bind)?;
+        let mut sockets = Sockets::bind(config.port, config.bind)?;
+        if config.lsd {
+            sockets.join_lsd(config.bind)?;
+        }
         let listen = sockets.addrs();
         let (dht, keeper) = dht::prepare(&config, &state_dir, &sockets, dht_secret);
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);
@@ -98,6 +101,7 @@ impl Session {
             encryption: config.encryption,
             secret,
             pex: config.pex,
+            lsd: config.lsd,
             dht,
             conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use torr_tracker::lsd;
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 1024;
@@ -36,6 +37,8 @@ pub struct ListenError {
 pub struct Sockets {
     pub(crate) tcp: Vec<std::net::TcpListener>,
     pub(crate) udp: Vec<std::net::UdpSocket>,
+    /// Of local discovery.
+    pub(crate) lsd: Vec<std::net::UdpSocket>,
     port: u16,
 }
 
@@ -88,6 +91,7 @@ impl Sockets {
         let mut sockets = Self {
             tcp: Vec::new(),
             udp: Vec::new(),
+            lsd: Vec::new(),
             port,
         };
         let mut missing = None;
@@ -119,6 +123,27 @@ impl Sockets {
         Ok(())
     }
 
+    /// Listens to the groups of local discovery (BEP 14) as well, in the families of the listeners.
+    ///
+    /// # Errors
+    /// Where that is possible in none of them.
+    pub fn join_lsd(&mut self, bind: Option<IpAddr>) -> Result<(), ListenError> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for addr in self.addrs() {
+            match lsd_socket(addr.ip(), bind) {
+                Ok(socket) => self.lsd.push(socket),
+                Err(error) => last = error,
+            }
+        }
+        match self.lsd.is_empty() {
+            true => Err(ListenError {
+                what: format!("the group of local discovery, UDP port {}", lsd::PORT),
+                source: last,
+            }),
+            false => Ok(()),
+        }
+    }
+
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -140,6 +165,41 @@ impl Sockets {
         let addrs = self.tcp.iter().map(std::net::TcpListener::local_addr);
         addrs.filter_map(Result::ok).collect()
     }
+}
+
+/// Shared with the other programs of this machine that listen there. `bind`: the address whose network it is.
+fn lsd_socket(family: IpAddr, bind: Option<IpAddr>) -> io::Result<std::net::UdpSocket> {
+    let any: IpAddr = match family {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let addr = SocketAddr::new(any, lsd::PORT);
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    match family {
+        IpAddr::V4(_) => {
+            let interface = match bind {
+                Some(IpAddr::V4(ip)) => ip,
+                Some(IpAddr::V6(_)) | None => Ipv4Addr::UNSPECIFIED,
+            };
+            socket.bind(&addr.into())?;
+            socket.join_multicast_v4(&lsd::GROUP_V4, &interface)?;
+            socket.set_multicast_if_v4(&interface)?;
+            socket.set_multicast_loop_v4(true)?;
+            socket.set_multicast_ttl_v4(1)?;
+        }
+        IpAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.bind(&addr.into())?;
+            socket.join_multicast_v6(&lsd::GROUP_V6, 0)?;
+            socket.set_multicast_loop_v6(true)?;
+            socket.set_multicast_hops_v6(1)?;
+        }
+    }
+    Ok(socket.into())
 }
 
 fn is_no_family(error: &io::Error) -> bool {

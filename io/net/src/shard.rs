@@ -57,6 +57,8 @@ pub(crate) struct Shard<H: Host> {
     pub(crate) http: HttpClient,
     /// At most one for each family.
     pub(crate) udp: Vec<Rc<UdpSocket>>,
+    /// Of local discovery; the same.
+    pub(crate) lsd: Vec<Rc<UdpSocket>>,
     /// Dials leave from here.
     pub(crate) bind: Option<IpAddr>,
     conns_max: usize,
@@ -76,6 +78,7 @@ pub(crate) struct Parts<H> {
     pub(crate) clock: Clock,
     pub(crate) http: HttpClient,
     pub(crate) udp: Vec<Rc<UdpSocket>>,
+    pub(crate) lsd: Vec<Rc<UdpSocket>>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) conns_max: usize,
 }
@@ -98,6 +101,7 @@ impl<H: Host> Shard<H> {
                 requests: BTreeMap::new(),
                 http: parts.http,
                 udp: parts.udp,
+                lsd: parts.lsd,
                 bind: parts.bind,
                 conns_max: parts.conns_max,
                 waiting_for_room: Vec::new(),
@@ -165,7 +169,8 @@ impl<H: Host> Shard<H> {
                     port,
                 } => self.start_resolve(request, host, port),
                 Action::CancelRequest { request } => self.cancel(request),
-                Action::Datagram { to, bytes } => self.send_datagram(to, &bytes),
+                Action::Datagram { to, bytes } => send_datagram(&self.udp, to, &bytes),
+                Action::Multicast { group, bytes } => send_datagram(&self.lsd, group, &bytes),
                 Action::Tell { torrent, news } => {
                     self.host.tell(&mut self.node, self.now, torrent, news);
                 }
@@ -229,16 +234,16 @@ impl<H: Host> Shard<H> {
         }
         room
     }
+}
 
-    /// A datagram that the kernel does not take now is lost, as any may be.
-    fn send_datagram(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let same_family = |socket: &&Rc<UdpSocket>| {
-            let addr = socket.local_addr();
-            addr.is_ok_and(|addr| addr.is_ipv4() == to.is_ipv4())
-        };
-        if let Some(socket) = self.udp.iter().find(same_family) {
-            // Past the runtime, which may not know yet that a new socket can be written.
-            let _ = SockRef::from(&**socket).send_to(bytes, &to.into());
-        }
+/// A datagram that the kernel does not take now is lost, as any may be.
+fn send_datagram(sockets: &[Rc<UdpSocket>], to: SocketAddr, bytes: &[u8]) {
+    let same_family = |socket: &&Rc<UdpSocket>| {
+        let addr = socket.local_addr();
+        addr.is_ok_and(|addr| addr.is_ipv4() == to.is_ipv4())
+    };
+    if let Some(socket) = sockets.iter().find(same_family) {
+        // Past the runtime, which may not know yet that a new socket can be written.
+        let _ = SockRef::from(&**socket).send_to(bytes, &to.into());
     }
 }

@@ -16,7 +16,9 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant as At, sleep, sleep_until, timeout};
-use torr_node::ConnKey;
+use torr_base::Instant;
+use torr_node::{ConnKey, Node};
+use torr_store::BlockBuf;
 
 use crate::host::Host;
 use crate::inbox::DiskInbox;
@@ -166,8 +168,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// What a datagram is to the node.
+pub(crate) type Hear = fn(&mut Node<BlockBuf>, Instant, SocketAddr, &[u8]);
+
 /// Takes datagrams.
-pub(crate) async fn run_udp<H: Host>(shard: Weak<RefCell<Shard<H>>>, socket: Rc<UdpSocket>) {
+pub(crate) async fn run_udp<H: Host>(
+    shard: Weak<RefCell<Shard<H>>>,
+    socket: Rc<UdpSocket>,
+    hear: Hear,
+) {
     let mut buf = vec![0; DATAGRAM_LEN_MAX];
     loop {
         if socket.readable().await.is_err() {
@@ -181,9 +190,7 @@ pub(crate) async fn run_udp<H: Host>(shard: Weak<RefCell<Shard<H>>>, socket: Rc<
         for _ in 0..DATAGRAMS_BUDGET {
             match socket.try_recv_from(&mut buf) {
                 Ok((n, from)) => shard.borrow_mut().turn(|shard, now| {
-                    shard
-                        .node
-                        .handle_datagram(now, from, buf.get(..n).unwrap_or_default());
+                    hear(&mut shard.node, now, from, buf.get(..n).unwrap_or_default());
                 }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The answer to something that we sent: nobody listens there. The logic has its time-outs.

@@ -225,6 +225,8 @@ fn build<H: Host>(config: ShardConfig, host: H) -> Shared<H> {
     let node = Node::new(config.node, pool, Rng::new(config.seed), clock.now());
     let udp = config.sockets.udp.into_iter().map(UdpSocket::from_std);
     let udp: Vec<_> = udp.filter_map(Result::ok).map(Rc::new).collect();
+    let lsd = config.sockets.lsd.into_iter().map(UdpSocket::from_std);
+    let lsd: Vec<_> = lsd.filter_map(Result::ok).map(Rc::new).collect();
     let tcp = config.sockets.tcp.into_iter().map(TcpListener::from_std);
     let shard = Shard::new(Parts {
         node,
@@ -232,6 +234,7 @@ fn build<H: Host>(config: ShardConfig, host: H) -> Shared<H> {
         clock,
         http: config.http,
         udp: udp.clone(),
+        lsd: lsd.clone(),
         bind: config.bind,
         conns_max,
     });
@@ -241,7 +244,12 @@ fn build<H: Host>(config: ShardConfig, host: H) -> Shared<H> {
         parts.tasks.spawn_local(run_accept(me.clone(), listener));
     }
     for socket in udp {
-        parts.tasks.spawn_local(run_udp(me.clone(), socket));
+        let task = run_udp(me.clone(), socket, Node::handle_datagram);
+        parts.tasks.spawn_local(task);
+    }
+    for socket in lsd {
+        let task = run_udp(me.clone(), socket, Node::handle_local);
+        parts.tasks.spawn_local(task);
     }
     parts.tasks.spawn_local(run_timer(me.clone()));
     parts.tasks.spawn_local(run_disk(me.clone(), config.inbox));

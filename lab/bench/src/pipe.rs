@@ -124,7 +124,8 @@ impl Side {
                 | Action::Http { .. }
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
-                | Action::Datagram { .. } => {}
+                | Action::Datagram { .. }
+                | Action::Multicast { .. } => {}
             }
         }
         dialled

@@ -125,6 +125,7 @@ impl World {
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
+                | Action::Multicast { .. }
                 | Action::Tell { .. } => {}
             }
             self.node.check_invariants();

@@ -63,6 +63,11 @@ pub(crate) enum Answer {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// To a group that it listens to.
+    Local {
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
 }
 
 /// One way between a host and a tracker.
@@ -257,6 +262,21 @@ impl<F: Fidelity> World<F> {
         }
     }
 
+    /// … to everybody, itself too, as groups are here.
+    pub(crate) fn multicast(&mut self, host: HostId, group: SocketAddr, bytes: &[u8]) {
+        let from = self.hosts[host].addr;
+        if from.is_ipv4() != group.is_ipv4() {
+            return;
+        }
+        for host in 0..self.hosts.len() {
+            for when in self.udp_arrivals() {
+                let bytes = bytes.to_vec();
+                let answer = Answer::Local { from, bytes };
+                self.agenda.at(when, Event::Tracker { host, answer });
+            }
+        }
+    }
+
     /// When copies of a datagram arrive: none, one, or two, in any order.
     fn udp_arrivals(&mut self) -> Vec<Instant> {
         let now = self.now();
@@ -348,6 +368,7 @@ impl<F: Fidelity> World<F> {
             Answer::Http { request, reply } => home.node.handle_http(now, request, reply),
             Answer::Resolved { request, addrs } => home.node.handle_resolved(now, request, addrs),
             Answer::Datagram { from, bytes } => home.node.handle_datagram(now, from, &bytes),
+            Answer::Local { from, bytes } => home.node.handle_local(now, from, &bytes),
         }
         self.work.push_back(Work::Drain(host));
     }

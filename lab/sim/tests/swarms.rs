@@ -193,6 +193,43 @@ fn who_knows_nobody_finds_them_in_the_dht() {
     world.stop_all();
 }
 
+/// Nodes of one network that announce to it, and know nothing of each other.
+fn by_lsd(seed: u64, private: bool) -> World<Messages> {
+    let torrent = Torrent::new(seed, 2_000_000, 64 * 1024, false);
+    let pieces = torrent.geometry.piece_count();
+    let mut world: World<Messages> = World::new(seed, torrent, Weather::default(), trace());
+    for host in 0..5 {
+        let mut plan = NodePlan::new(Bitfield::new(pieces));
+        plan.tune = |config| config.lsd = true;
+        plan.private = private;
+        plan.magnet = host == 4 && !private;
+        if host == 0 {
+            plan.have = Bitfield::full(pieces);
+        }
+        plan.start = Instant::ZERO + Duration::from_millis(700 * host as u64);
+        world.add_node(plan);
+    }
+    world
+}
+
+#[test]
+fn who_is_on_one_network_is_heard_of_unless_it_is_private() {
+    let mut world = by_lsd(13, false);
+    world.run_until(Instant::ZERO + Duration::from_secs(60));
+    for host in 1..5 {
+        let news = world.node(host).unwrap().news();
+        assert!(news.complete.is_some(), "host {host} did not finish");
+    }
+    world.stop_all();
+    let mut world = by_lsd(14, true);
+    world.run_until(Instant::ZERO + Duration::from_secs(600));
+    for host in 0..5 {
+        let stats = world.node(host).unwrap().stats().unwrap();
+        assert_eq!((stats.swarm.peers, stats.swarm.candidates), (0, 0));
+    }
+    world.stop_all();
+}
+
 #[test]
 fn of_a_private_torrent_the_dht_hears_nothing() {
     let (mut world, nodes) = by_dht(12, true);

@@ -8,6 +8,7 @@ use torr_swarm::Phase;
 use torr_tracker::{HttpReply, Stats, TrackerAction};
 
 use crate::dht::{DhtPart, Search};
+use crate::local::Local;
 use crate::node::Node;
 use crate::types::{Action, LookUp, News, TorrentKey, TrackerRequest};
 
@@ -28,6 +29,7 @@ impl<B> Node<B> {
             self.sweep(now);
         }
         self.tick_dht(now);
+        self.tick_local(now);
         let keys: Vec<_> = self.torrents.keys().collect();
         for key in keys {
             self.search_on(now, key);
@@ -58,7 +60,12 @@ impl<B> Node<B> {
         let rates = [self.down.ready_at(), self.up.ready_at()];
         let rates = rates.into_iter().filter(|_| throttled);
         let dht = self.dht.as_ref().and_then(DhtPart::next_timeout);
-        torrents.chain([sweep, dht]).chain(rates).flatten().min()
+        let local = self.local.as_ref().and_then(Local::next_timeout);
+        torrents
+            .chain([sweep, dht, local])
+            .chain(rates)
+            .flatten()
+            .min()
     }
 
     /// The answer to [`Action::Http`]: the reply, or why there is none, fit to be shown.

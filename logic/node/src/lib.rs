@@ -11,6 +11,7 @@
 //!      │ encryption: keys before the handshake, ciphers     │
 //!      │ clock:   timers, announces                         │
 //!      │ dht:     searches, and what comes of them          │
+//!      │ local:   who is on the same network                │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
 //! ```
@@ -29,6 +30,7 @@ mod encryption;
 mod frames;
 mod greeting;
 mod invariants;
+mod local;
 mod node;
 mod traffic;
 mod types;

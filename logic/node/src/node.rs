@@ -11,6 +11,7 @@ use torr_wire::{Limits, SecretSource, TorrentToken, torrent_token};
 
 use crate::conn::{Conn, Stage, Tx};
 use crate::dht::{DhtPart, Search};
+use crate::local::Local;
 use crate::types::{
     Action, MagnetInit, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
     TrackerLine,
@@ -44,7 +45,8 @@ pub(crate) struct Torrent<B> {
 /// - Commands: `add_torrent`, `add_magnet`, `begin`, `stop_torrent`, `remove_torrent`, `add_peers`, `set_wanted`, `set_rates`,
 ///   `reannounce`.
 /// - Inputs: `handle_accept`, `handle_connected`, `handle_closed`, `handle_read`, `handle_written`,
-///   `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_timeout`.
+///   `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_local`,
+///   `handle_timeout`.
 /// - Pulls: `poll_action`, `read_bufs`, `write_bufs`; `poll_frame` and friends where payload has no
 ///   bytes.
 /// - Getters: `stats`, `dht_stats`, `save_dht`, `peers`, `trackers`, `next_timeout` …
@@ -76,6 +78,7 @@ pub struct Node<B> {
     pub(crate) disk_jobs: usize,
     pub(crate) swept: Instant,
     pub(crate) dht: Option<DhtPart>,
+    pub(crate) local: Option<Local>,
 }
 
 impl<B> std::fmt::Debug for Node<B> {
@@ -104,6 +107,7 @@ impl<B> Node<B> {
     ) -> Self {
         let dht = config.dht.take();
         Self {
+            local: config.lsd.then(|| Local::new(rng.fork("local", 0), now)),
             dht: dht.map(|init| DhtPart::new(init, rng.fork("dht", 0), now)),
             down: TokenBucket::new(config.down_rate, now),
             up: TokenBucket::new(config.up_rate, now),
@@ -144,6 +148,7 @@ impl<B> Node<B> {
         }
         self.set_out(now, key, &init.peers);
         self.begin_search(now, key, &init.nodes);
+        self.begin_local(now, key);
         Ok(key)
     }
 
@@ -158,6 +163,7 @@ impl<B> Node<B> {
         let key = self.enter(swarm, init.storage, &init.trackers, &rng);
         self.set_out(now, key, &init.peers);
         self.begin_search(now, key, &[]);
+        self.begin_local(now, key);
         Ok(key)
     }
 
@@ -249,6 +255,7 @@ impl<B> Node<B> {
             torrent.announcer.use_one_at_a_time();
         }
         self.end_search(key);
+        self.end_local(key);
     }
 
     fn set_out(&mut self, now: Instant, key: TorrentKey, peers: &[SocketAddr]) {
@@ -272,6 +279,7 @@ impl<B> Node<B> {
         torrent.stopping = true;
         torrent.announcer.stop(now);
         self.end_search(key);
+        self.end_local(key);
         let conns = self
             .conns
             .iter()

@@ -47,13 +47,15 @@ pub struct NodeConfig {
     /// From the operating system's randomness, for this process alone: what the keys of encrypted
     /// connections are made of.
     pub secret: [u8; 32],
+    /// Torrents are announced to those on the same network (BEP 14), but for private ones.
+    pub lsd: bool,
     /// `None`: no part in the DHT.
     pub dht: Option<DhtInit>,
 }
 
 impl NodeConfig {
-    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB), neither
-    /// encryption nor DHT.
+    /// The usual limits (guarantees: 2,000 connections, 200 a torrent, 200 half open, 40 MiB), no
+    /// encryption, DHT or local discovery.
     #[must_use]
     pub fn new(peer_id: PeerId, listen_port: u16, client: String) -> Self {
         Self {
@@ -71,6 +73,7 @@ impl NodeConfig {
             assembly_bytes: 40 << 20,
             encryption: Encryption::Off,
             secret: [0; 32],
+            lsd: false,
             dht: None,
         }
     }
@@ -152,6 +155,11 @@ pub enum Action<B> {
     },
     Datagram {
         to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// To a group of local discovery, where there is a socket of its family.
+    Multicast {
+        group: SocketAddr,
         bytes: Vec<u8>,
     },
     /// For people.

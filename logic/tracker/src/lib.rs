@@ -4,6 +4,7 @@
 //! - [`Announcer`]: the schedule of one torrent (BEP 12 tiers, events, intervals, back-off).
 //! - [`http`], [`http_reply`]: requests and replies over HTTP (BEP 3, 7, 23, 24, 31, 48).
 //! - [`udp`]: packets (BEP 15, BEP 41).
+//! - [`lsd`]: local service discovery (BEP 14).
 //! - [`policy`]: which addresses a request may go to (server-side request forgery).
 //! - [`server`]: the other side, for private use and tests.
 //! - [`mask()`], [`mask_text`], [`clean`]: what may be shown to people.
@@ -15,6 +16,7 @@ mod announce;
 mod announcer;
 pub mod http;
 pub mod http_reply;
+pub mod lsd;
 mod mask;
 pub mod policy;
 pub mod server;

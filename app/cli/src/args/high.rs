@@ -86,6 +86,7 @@ pub(crate) struct Network {
     pub(crate) encryption: Encryption,
     pub(crate) upload: bool,
     pub(crate) pex: bool,
+    pub(crate) lsd: bool,
     pub(crate) dht: bool,
     pub(crate) dht_nodes: Vec<(String, u16)>,
 }
@@ -224,6 +225,7 @@ fn network(
             .unwrap_or_default(),
         upload: !settings.flag("no-upload")?,
         pex: !settings.flag("no-pex")?,
+        lsd: settings.flag("lsd")?,
         dht: !settings.flag("no-dht")?,
         dht_nodes: settings
             .parse("dht-node", parse_places)?

@@ -133,6 +133,9 @@ pub(crate) struct DownloadArgs {
     /// A node to find the DHT by, instead of the well-known ones (repeatable)
     #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     pub(crate) dht_node: Vec<String>,
+    /// Look for peers on the local network (private torrents never do)
+    #[arg(long, help_heading = "Network")]
+    pub(crate) lsd: bool,
     /// Do not hear of peers from peers, nor tell them (private torrents never do)
     #[arg(long, help_heading = "Network")]
     pub(crate) no_pex: bool,

@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 23] = [
+pub(crate) const SETTINGS: [(&str, &str); 24] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -30,6 +30,7 @@ pub(crate) const SETTINGS: [(&str, &str); 23] = [
     ("no-upload", "false"),
     ("no-dht", "false"),
     ("dht-node", ""),
+    ("lsd", "false"),
     ("no-pex", "false"),
     ("seed", "false"),
     ("ratio", ""),
@@ -205,6 +206,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("preallocate", args.preallocate),
         ("no-upload", args.no_upload),
         ("no-dht", args.no_dht),
+        ("lsd", args.lsd),
         ("no-pex", args.no_pex),
         ("seed", args.seed),
         ("quiet", args.quiet),

@@ -324,6 +324,7 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
             encryption: high.network.encryption,
             allow_upload: high.network.upload,
             pex: high.network.pex,
+            lsd: high.network.lsd,
             dht: match (high.network.dht, high.goal.seeds()) {
                 (false, _) => Dht::Off,
                 (true, true) => Dht::Node,

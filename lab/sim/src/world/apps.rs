@@ -70,6 +70,7 @@ impl<F: Fidelity> World<F> {
             }
             Action::CancelRequest { .. } => {}
             Action::Datagram { to, bytes } => self.datagram(host, to, bytes),
+            Action::Multicast { group, bytes } => self.multicast(host, group, &bytes),
             Action::Tell { news, .. } => self.tell(host, news),
         }
     }

@@ -192,7 +192,8 @@ impl Side {
                 | Action::Http { .. }
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
-                | Action::Datagram { .. } => {}
+                | Action::Datagram { .. }
+                | Action::Multicast { .. } => {}
             }
             self.node.check_invariants();
         }

@@ -350,7 +350,8 @@ impl Rig {
                 | Action::Http { .. }
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
-                | Action::Datagram { .. } => {}
+                | Action::Datagram { .. }
+                | Action::Multicast { .. } => {}
             }
         }
         if self.strict {

@@ -15,6 +15,9 @@ def arguments():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upload-limit", type=int, default=0, help="bytes per second, 0 for none")
     parser.add_argument("--peer", action="append", default=[], help="HOST PORT as HOST/PORT")
+    parser.add_argument("--download-limit", type=int, default=0, help="bytes per second, 0 for none")
+    parser.add_argument("--lsd", action="store_true", help="local service discovery")
+    parser.add_argument("--pex", action="store_true", help="peer exchange")
     parser.add_argument("--dht", help="a node of the DHT to start from as HOST/PORT, or none")
     parser.add_argument("--bind", help="listen only there")
     parser.add_argument("--encryption", choices=["off", "prefer", "require"])
@@ -28,7 +31,7 @@ def session(args):
         "listen_interfaces": f"0.0.0.0:{args.port},[::]:{args.port}",
         "alert_mask": lt.alert.category_t.error_notification | lt.alert.category_t.status_notification,
         "enable_dht": False,
-        "enable_lsd": False,
+        "enable_lsd": args.lsd,
         "enable_upnp": False,
         "enable_natpmp": False,
         "enable_incoming_utp": False,
@@ -43,6 +46,7 @@ def session(args):
         # A limit is meant for these addresses too, which libtorrent would otherwise take for its own network.
         "mixed_mode_algorithm": int(lt.bandwidth_mixed_algo_t.prefer_tcp),
         "upload_rate_limit": args.upload_limit,
+        "download_rate_limit": args.download_limit,
     }
     if args.bind:
         host = f"[{args.bind}]" if ":" in args.bind else args.bind
@@ -75,7 +79,12 @@ def session(args):
             "send_buffer_low_watermark": 1 << 20,
             "max_queued_disk_bytes": 64 << 20,
         }
-    return lt.session(settings)
+    if args.pex:
+        return lt.session(settings)
+    # The session that has no plugin but ut_metadata.
+    ses = lt.session(settings, 0)
+    ses.add_extension("ut_metadata")
+    return ses
 
 
 def nodes_only(ses):

@@ -14,6 +14,7 @@
 pub mod client;
 pub mod dht;
 pub mod encryption;
+pub mod gossip;
 pub mod helper;
 pub mod magnet;
 pub mod matrix;

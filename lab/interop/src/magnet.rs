@@ -29,6 +29,8 @@ enum Way {
     Tracker,
     /// `x.pe`
     Peer,
+    /// Local service discovery (BEP 14).
+    Lsd,
 }
 
 impl Way {
@@ -36,19 +38,23 @@ impl Way {
         match self {
             Self::Tracker => "tracker",
             Self::Peer => "peer",
+            Self::Lsd => "lsd",
         }
     }
 }
 
 /// torr follows a link to each of the others, and each of the others to torr. Of the others only libtorrent
-/// knows `x.pe` (not Transmission 3.00, aria2 1.36, rtorrent 0.9.8).
+/// knows `x.pe` (not Transmission 3.00, aria2 1.36, rtorrent 0.9.8), and rtorrent has no local discovery.
 pub fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     for other in Client::FOREIGN {
-        for way in [Way::Tracker, Way::Peer] {
+        for way in [Way::Tracker, Way::Peer, Way::Lsd] {
+            if way == Way::Lsd && other == Client::Rtorrent {
+                continue;
+            }
             let name = format!("magnet/leeches-from/{}/{}", other.name(), way.name());
             cells.push(cell(name, other, Client::Torr, way));
-            if way == Way::Tracker || other == Client::Libtorrent {
+            if way != Way::Peer || other == Client::Libtorrent {
                 let name = format!("magnet/seeds-to/{}/{}", other.name(), way.name());
                 cells.push(cell(name, Client::Torr, other, way));
             }
@@ -89,7 +95,10 @@ fn run(context: &Context, dir: &Path, seed: Client, leech: Client, way: Way) -> 
         torrent: &torrent,
         dir: seed_node.data(),
         role: Role::Seed,
-        options: Options::default(),
+        options: Options {
+            lsd: way == Way::Lsd,
+            ..Options::default()
+        },
     };
     let mut seeding = seed.start(&seed_node, &job, &context.tools)?;
     seeding.wait_done(&seed_node, SEED_LIMIT)?;
@@ -99,12 +108,14 @@ fn run(context: &Context, dir: &Path, seed: Client, leech: Client, way: Way) -> 
     let link = match way {
         Way::Tracker => format!("&tr={}", escaped(&url)),
         Way::Peer => format!("&x.pe={seed_addr}"),
+        Way::Lsd => String::new(),
     };
     let options = Options {
         link: Some(format!(
             "magnet:?xt=urn:btih:{}&dn=linked.bin{link}",
             torrent.hex()
         )),
+        lsd: way == Way::Lsd,
         ..Options::default()
     };
     let job = Job {

@@ -11,8 +11,6 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         "--no-conf",
         // Its UDP tracker client lives on the DHT's socket; mostly the DHT itself has nobody to talk to.
         "--enable-dht=true",
-        "--enable-peer-exchange=false",
-        "--bt-enable-lpd=false",
         "--file-allocation=none",
         "--summary-interval=5",
         "--show-console-readout=false",
@@ -28,6 +26,8 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         "--dht-file-path={}",
         node.dir.join("home/dht.dat").display()
     ));
+    command.arg(format!("--enable-peer-exchange={}", job.options.pex));
+    command.arg(format!("--bt-enable-lpd={}", job.options.lsd));
     match job.options.dht {
         Some(start) if start.is_ipv6() => {
             command.arg("--enable-dht6=true");

@@ -44,6 +44,15 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
         command.args(["--dht", &format!("{}/{}", start.ip(), start.port())]);
         command.args(["--bind", &node.address(Family::of(start)).to_string()]);
     }
+    if job.options.lsd {
+        command.arg("--lsd");
+    }
+    if job.options.pex {
+        command.arg("--pex");
+    }
+    if let Some(limit) = job.options.download_limit {
+        command.args(["--download-limit", &limit.to_string()]);
+    }
     if job.options.trust {
         command.arg("--trust");
     }

@@ -66,6 +66,12 @@ pub struct Options {
     pub link: Option<String>,
     /// With the DHT, in the family of this node of it; none starts without one.
     pub dht: Option<SocketAddr>,
+    /// Local service discovery.
+    pub lsd: bool,
+    /// Peer exchange.
+    pub pex: bool,
+    /// Bytes per second, down (libtorrent and torr).
+    pub download_limit: Option<u64>,
     /// What the client usually has, where it is not said.
     pub encryption: Option<Encryption>,
 }

@@ -30,7 +30,8 @@ pub(super) fn command(node: &Node, job: &Job<'_>) -> Result<Start> {
         Some(Encryption::Require) => "allow_incoming,try_outgoing,require,require_rc4",
     };
     writeln!(config, "protocol.encryption.set = {encryption}")?;
-    writeln!(config, "protocol.pex.set = no")?;
+    let pex = if job.options.pex { "yes" } else { "no" };
+    writeln!(config, "protocol.pex.set = {pex}")?;
     match job.options.dht {
         Some(start) => {
             writeln!(config, "dht.port.set = {PORT}")?;

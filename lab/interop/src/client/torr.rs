@@ -36,6 +36,15 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
             command.args(["--bind", &node.address(family).to_string()]);
         }
     }
+    if job.options.lsd {
+        command.arg("--lsd");
+    }
+    if !job.options.pex {
+        command.arg("--no-pex");
+    }
+    if let Some(limit) = job.options.download_limit {
+        command.args(["--down", &limit.to_string()]);
+    }
     if let Some(encryption) = job.options.encryption {
         command.args(["--encrypt", encryption.name()]);
     }

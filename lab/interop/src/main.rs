@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use torr_interop::client::{Client, Tools};
 use torr_interop::runner::{self, Cell, Context};
-use torr_interop::{dht, encryption, gossip, helper, magnet, matrix, sandbox, scenario, swarm};
+use torr_interop::{
+    dht, encryption, gossip, helper, magnet, matrix, private, sandbox, scenario, swarm,
+};
 
 const USAGE: &str = "\
 usage: torr-interop list                 the cells of `run` and of `foreign`
@@ -92,6 +94,7 @@ fn all_cells() -> Vec<Cell> {
     cells.extend(magnet::cells());
     cells.extend(dht::cells());
     cells.extend(gossip::cells());
+    cells.extend(private::cells());
     cells.extend(swarm::cells(
         &[Client::Torr, Client::Libtorrent],
         EVERYBODY,

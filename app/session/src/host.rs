@@ -109,6 +109,7 @@ pub(crate) struct Joining {
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) sequential: bool,
+    pub(crate) super_seed: bool,
 }
 
 impl SessionHost {
@@ -155,6 +156,11 @@ impl SessionHost {
         let known = shared.known().expect("what is open is known");
         let swarm = SwarmInit::new(&known.info, &joining.wanted, opened.have, opened.partial);
         let stage = *lock(&shared.stage);
+        let late = matches!(stage, Stage::Found { .. });
+        if joining.super_seed && (late || !swarm.have.is_full()) {
+            let text = "super-seeding is for who has all pieces at the start: seeding as usual";
+            shared.hub.emit(&Event::Warning(text.to_owned()));
+        }
         if let Stage::Found { key, .. } = stage {
             node.begin(now, key, swarm);
             self.joined(node, now, key, &shared);
@@ -166,6 +172,7 @@ impl SessionHost {
             trackers: joining.trackers,
             peers: joining.peers,
             sequential: joining.sequential,
+            super_seed: joining.super_seed,
         };
         let key = match node.add_torrent(now, init) {
             Ok(key) => key,

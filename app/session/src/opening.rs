@@ -21,6 +21,7 @@ pub(crate) struct Opening {
     pub(crate) trackers: Vec<Vec<String>>,
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) sequential: bool,
+    pub(crate) super_seed: bool,
 }
 
 impl Opening {
@@ -56,6 +57,7 @@ impl Opening {
             trackers,
             peers: add.peers,
             sequential: add.sequential,
+            super_seed: add.super_seed,
         })
     }
 }
@@ -82,6 +84,7 @@ pub(crate) fn open(
         trackers,
         peers,
         sequential,
+        super_seed,
     } = opening;
     disk.open(id, spec, progress, move |opened| {
         let opened = match opened {
@@ -98,6 +101,7 @@ pub(crate) fn open(
             trackers,
             peers,
             sequential,
+            super_seed,
         };
         if shard
             .post(move |node, host, now| host.join(node, now, joining))

@@ -79,6 +79,7 @@ impl Side {
             trackers: Vec::new(),
             peers: if seed { Vec::new() } else { vec![other] },
             sequential: false,
+            super_seed: false,
         };
         let added = node.add_torrent(Instant::ZERO, init);
         ensure!(added.is_ok(), "the node takes no torrent");

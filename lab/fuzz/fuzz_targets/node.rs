@@ -18,6 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         trackers: Vec::new(),
         peers: Vec::new(),
         sequential: false,
+        super_seed: false,
     };
     let key = world.node.add_torrent(world.now, init).expect("the first torrent");
     world.run(key, bytes);

@@ -283,6 +283,7 @@ impl<F: Fidelity> World<F> {
             trackers: home.plan.trackers.clone(),
             peers: home.plan.peers.clone(),
             sequential: home.plan.sequential,
+            super_seed: home.plan.super_seed,
         };
         home.torrent = home.node.add_torrent(now, init).ok();
         self.work.push_back(Work::Drain(host));

@@ -81,6 +81,9 @@ pub struct TorrentInit {
     /// Addresses that the user names.
     pub peers: Vec<SocketAddr>,
     pub sequential: bool,
+    /// Peers are told of pieces one by one, until they have them all among them (BEP 16). Means nothing where
+    /// pieces are missing.
+    pub super_seed: bool,
 }
 
 /// A torrent of which only the info-hash is known: its metadata comes from peers (BEP 9).

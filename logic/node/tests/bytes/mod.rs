@@ -144,6 +144,7 @@ impl Side {
             trackers: Vec::new(),
             peers,
             sequential: false,
+            super_seed: false,
         };
         let key = node.add_torrent(Instant::ZERO, init).unwrap();
         let disk = Memory {

@@ -153,6 +153,9 @@ pub struct AddTorrent {
     pub metadata_only: bool,
     /// Pieces in order, for whoever reads along.
     pub sequential: bool,
+    /// Each piece is given once, and passed on by those who get it, until they have them all among them (BEP 16).
+    /// Means nothing where pieces are missing at the start.
+    pub super_seed: bool,
     /// Announce URLs beside the torrent's own, each a tier of its own.
     pub extra_trackers: Vec<String>,
     /// Peers to be dialled at once.
@@ -191,6 +194,7 @@ impl AddTorrent {
             choose: None,
             metadata_only: false,
             sequential: false,
+            super_seed: false,
             extra_trackers: Vec::new(),
             peers: Vec::new(),
             preallocate: false,

@@ -112,6 +112,7 @@ pub(crate) struct Joining {
     pub(crate) peers: Vec<SocketAddr>,
     pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) sequential: bool,
+    pub(crate) super_seed: bool,
 }
 
 impl SessionHost {
@@ -159,6 +160,11 @@ impl SessionHost {
         let known = shared.known().expect("what is open is known");
         let swarm = SwarmInit::new(&known.info, &joining.wanted, opened.have, opened.partial);
         let stage = *lock(&shared.stage);
+        let late = matches!(stage, Stage::Found { .. });
+        if joining.super_seed && (late || !swarm.have.is_full()) {
+            let text = "super-seeding is for who has all pieces at the start: seeding as usual";
+            shared.hub.emit(&Event::Warning(text.to_owned()));
+        }
         if let Stage::Found { key, .. } = stage {
             node.begin(now, key, swarm);
             self.joined(node, now, key, &shared);
@@ -171,6 +177,7 @@ impl SessionHost {
             peers: joining.peers,
             nodes: joining.nodes,
             sequential: joining.sequential,
+            super_seed: joining.super_seed,
         };
         let key = match node.add_torrent(now, init) {
             Ok(key) => key,

@@ -23,6 +23,7 @@ pub(crate) struct Opening {
     /// Nodes of the DHT that the torrent names.
     pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) sequential: bool,
+    pub(crate) super_seed: bool,
 }
 
 impl Opening {
@@ -59,6 +60,7 @@ impl Opening {
             peers: add.peers,
             nodes: Vec::new(),
             sequential: add.sequential,
+            super_seed: add.super_seed,
         })
     }
 }
@@ -86,6 +88,7 @@ pub(crate) fn open(
         peers,
         nodes,
         sequential,
+        super_seed,
     } = opening;
     disk.open(id, spec, progress, move |opened| {
         let opened = match opened {
@@ -103,6 +106,7 @@ pub(crate) fn open(
             peers,
             nodes,
             sequential,
+            super_seed,
         };
         if shard
             .post(move |node, host, now| host.join(node, now, joining))

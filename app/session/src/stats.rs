@@ -26,9 +26,11 @@ pub struct TorrentStats {
     pub wasted: u64,
     pub down_rate: u64,
     pub up_rate: u64,
-    /// Connected, and of those the ones that have everything.
+    /// Connected, and of those the ones that have everything, or want no more than they have.
     pub peers: u32,
     pub seeds: u32,
+    /// Peers are told of pieces one by one, until all are out.
+    pub super_seeding: bool,
     /// Connections whose handshake is not through.
     pub half_open: u32,
     /// Addresses known and not connected.
@@ -77,6 +79,7 @@ impl TorrentStats {
             up_rate: 0,
             peers: 0,
             seeds: 0,
+            super_seeding: false,
             half_open: 0,
             candidates: 0,
             tracker_seeds: None,
@@ -115,6 +118,7 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             up_rate: swarm.up_rate,
             peers: swarm.peers,
             seeds: swarm.seeds,
+            super_seeding: swarm.super_seeding,
             half_open: node.half_open,
             candidates: swarm.candidates,
             tracker_seeds: node.tracker_seeds,

@@ -80,6 +80,7 @@ impl Side {
             peers: if seed { Vec::new() } else { vec![other] },
             nodes: Vec::new(),
             sequential: false,
+            super_seed: false,
         };
         let added = node.add_torrent(Instant::ZERO, init);
         ensure!(added.is_ok(), "the node takes no torrent");

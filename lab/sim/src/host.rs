@@ -37,6 +37,8 @@ pub struct NodePlan {
     pub trackers: Vec<Vec<String>>,
     /// In torrent order instead of rarest first.
     pub sequential: bool,
+    /// Gives each piece once (BEP 16), if it has them all.
+    pub super_seed: bool,
     /// Pieces that it wants; all if `None`.
     pub wanted: Option<Bitfield>,
     /// Changes to the usual configuration.
@@ -65,6 +67,7 @@ impl NodePlan {
             peers: Vec::new(),
             trackers: Vec::new(),
             sequential: false,
+            super_seed: false,
             wanted: None,
             tune: |_| {},
             down_rate: None,

@@ -4,7 +4,7 @@
 //! # what comes after a sign like this is for people
 //! pieces 4 x 32KiB            the torrent; `total 100000` where the last piece is shorter; `metadata 99`
 //!                             for metadata of that many bytes
-//! node: have none             also: magnet; private; no pex; sequential; wants 0-1; files 0-1 2-3; up 50000; down 50000; blocks 64
+//! node: have none             also: magnet; private; no pex; sequential; super-seed; wants 0-1; files 0-1 2-3; up 50000; down 50000; blocks 64
 //! peer a: has 0-3; unchokes at once
 //! peer b: dials at 1s; no fast; has 0
 //! at 2s b: have 3; unchoke                 what b says, or does: `close`, `piece 0+0`

@@ -284,6 +284,7 @@ impl<F: Fidelity> World<F> {
             peers: home.plan.peers.clone(),
             nodes: Vec::new(),
             sequential: home.plan.sequential,
+            super_seed: home.plan.super_seed,
         };
         home.torrent = home.node.add_torrent(now, init).ok();
         self.work.push_back(Work::Drain(host));

@@ -51,6 +51,8 @@ pub(crate) struct Member {
     pub(crate) blocks: usize,
     pub(crate) rates: (Option<u64>, Option<u64>),
     pub(crate) sequential: bool,
+    /// It has all pieces and gives each once.
+    pub(crate) super_seed: bool,
     /// It knows the info-hash only.
     pub(crate) magnet: bool,
     pub(crate) start: Instant,
@@ -113,6 +115,7 @@ impl Plan {
                 blocks: 2_560,
                 rates: (None, None),
                 sequential: false,
+                super_seed: false,
                 magnet: false,
                 start: Instant::ZERO,
                 fate: Fate::Stays,
@@ -121,6 +124,9 @@ impl Plan {
         if !options.fair {
             let mut faults = rng.fork("faults", 0);
             draw_members(&mut faults, &mut nodes, seeds, piece_len, storm);
+        }
+        if !options.fair && rng.fork("super seeds", 0).one_in(4) {
+            nodes.iter_mut().for_each(|member| member.super_seed = true);
         }
         let percent = options.hostile.unwrap_or_else(|| match rng.below(3) {
             0 => 0,
@@ -184,6 +190,7 @@ impl Plan {
             plan.blocks = member.blocks;
             plan.trackers = urls.clone();
             plan.sequential = member.sequential;
+            plan.super_seed = member.super_seed;
             plan.magnet = member.magnet;
             plan.start = member.start;
             (plan.down_rate, plan.up_rate) = member.rates;

@@ -139,7 +139,7 @@ impl<B> Node<B> {
     /// # Errors
     /// Where the torrent is there already.
     pub fn add_torrent(&mut self, now: Instant, init: TorrentInit) -> Result<TorrentKey, AddError> {
-        let (rng, config) = self.fresh(init.swarm.info_hash, init.sequential)?;
+        let (rng, config) = self.fresh(init.swarm.info_hash, init.sequential, init.super_seed)?;
         let private = init.swarm.private;
         let swarm = Swarm::new(config, init.swarm, &rng, now);
         let key = self.enter(swarm, init.storage, &init.trackers, &rng);
@@ -158,7 +158,7 @@ impl<B> Node<B> {
     /// # Errors
     /// Where the torrent is there already.
     pub fn add_magnet(&mut self, now: Instant, init: MagnetInit) -> Result<TorrentKey, AddError> {
-        let (rng, config) = self.fresh(init.info_hash, init.sequential)?;
+        let (rng, config) = self.fresh(init.info_hash, init.sequential, false)?;
         let swarm = Swarm::seek(config, init.info_hash, &rng, now);
         let key = self.enter(swarm, init.storage, &init.trackers, &rng);
         self.set_out(now, key, &init.peers);
@@ -193,6 +193,7 @@ impl<B> Node<B> {
         &mut self,
         info_hash: InfoHash,
         sequential: bool,
+        super_seed: bool,
     ) -> Result<(Rng, SwarmConfig), AddError> {
         if let Some(key) = self.by_hash.get(&info_hash) {
             return Err(AddError::Exists(*key));
@@ -208,6 +209,7 @@ impl<B> Node<B> {
             upload: self.config.upload,
             pex: self.config.pex,
             sequential,
+            super_seed,
             peers_max: self.config.conns_per_torrent_max,
             dial_until: self.config.dial_until,
             assembly_blocks: usize::try_from(blocks).unwrap_or(usize::MAX),

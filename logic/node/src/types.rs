@@ -91,6 +91,9 @@ pub struct TorrentInit {
     /// Nodes of the DHT that it names (BEP 5).
     pub nodes: Vec<(String, u16)>,
     pub sequential: bool,
+    /// Peers are told of pieces one by one, until they have them all among them (BEP 16). Means nothing where
+    /// pieces are missing.
+    pub super_seed: bool,
 }
 
 /// A torrent of which only the info-hash is known: its metadata comes from peers (BEP 9).

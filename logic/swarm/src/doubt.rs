@@ -163,7 +163,7 @@ impl<B> Swarm<B> {
             return;
         }
         let believes = self.peers.iter().filter(|(_, peer)| {
-            let lacks = |piece: &PieceIndex| !peer.have.get(*piece);
+            let lacks = |piece: &PieceIndex| !peer.have.get(*piece) && peer.was_told(*piece);
             lost.iter().any(lacks)
         });
         let keys: Vec<_> = believes.map(|(key, _)| key).collect();
@@ -173,7 +173,7 @@ impl<B> Swarm<B> {
             };
             let lacks: Vec<_> = lost
                 .iter()
-                .filter(|piece| !peer.have.get(**piece))
+                .filter(|piece| !peer.have.get(**piece) && peer.was_told(**piece))
                 .collect();
             let understands = lacks.len() <= TAKE_BACK_MAX
                 && lacks.into_iter().all(|piece| peer.take_back(*piece, out));

@@ -41,6 +41,7 @@ impl<B> Swarm<B> {
         for (key, peer) in self.peers.iter() {
             let interesting = peer.have.iter().filter(|piece| self.wants(*piece)).count();
             assert_eq!(peer.interesting as usize, interesting, "peer {key:?}");
+            peer.check_revealed();
             // What it allows may have shrunk since it was asked.
             assert!(peer.requests.len() <= DEPTH_MAX as usize, "peer {key:?}");
             for block in peer.requests.blocks() {

@@ -41,6 +41,7 @@ mod picker;
 mod priority;
 mod rates;
 mod stats;
+mod superseed;
 mod swarm;
 mod tick;
 

@@ -31,6 +31,8 @@ pub struct SwarmStats {
     pub peers: u32,
     /// Of the peers: those that have everything, or what they have and want nothing more (BEP 21).
     pub seeds: u32,
+    /// Peers are told of pieces one by one, until they have them all among them (BEP 16).
+    pub super_seeding: bool,
     /// Of the peers: those that let us ask.
     pub unchoking: u32,
     /// Addresses known and not connected.
@@ -105,6 +107,7 @@ impl<B> Swarm<B> {
             up_rate: self.peers.values().map(|peer| peer.up.per_second()).sum(),
             peers: self.peers.len() as u32,
             seeds: count(|peer| peer.seed || peer.upload_only && !peer.have.is_empty()),
+            super_seeding: self.is_super_seeding(),
             unchoking: count(|peer| !peer.chokes_us),
             candidates: self.dialer.idle() as u32,
             outstanding: self

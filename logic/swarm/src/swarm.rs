@@ -20,6 +20,7 @@ use crate::metadata::Metadata;
 use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
 use crate::priority::{Seen, priority};
+use crate::superseed::SuperSeed;
 
 /// Pieces longer than this are spilled as they come in: 8 MiB.
 pub(crate) const SPILL_PIECE_LEN: u32 = 8 << 20;
@@ -43,6 +44,8 @@ pub struct SwarmConfig {
     /// Peers may tell each other of peers (BEP 11).
     pub pex: bool,
     pub sequential: bool,
+    /// Give each piece once, and see that it is passed on (BEP 16), if all of them are here at the start.
+    pub super_seed: bool,
     /// Connections of this torrent, accepted ones included.
     pub peers_max: usize,
     /// Connections up to which the swarm dials on its own.
@@ -112,6 +115,8 @@ pub struct Swarm<B> {
     pub(crate) dialer: Dialer,
     pub(crate) blame: Blame,
     pub(crate) doubt: Doubt,
+    /// Until others have all pieces, if that was asked for.
+    pub(crate) super_seed: Option<SuperSeed>,
     /// Where peers see us.
     pub(crate) seen: Seen,
 
@@ -154,6 +159,7 @@ impl<B> Swarm<B> {
             dialer: Dialer::new(rng.fork("dialer", 0)),
             blame: Blame::default(),
             doubt: Doubt::default(),
+            super_seed: None,
             seen: Seen::default(),
             jobs: Slab::new(),
             downloaded: 0,
@@ -165,6 +171,10 @@ impl<B> Swarm<B> {
             rng: rng.clone(),
         };
         swarm.install(init, now);
+        if swarm.config.super_seed && swarm.config.upload && swarm.have.is_full() {
+            let rng = rng.fork("super-seed", 0);
+            swarm.super_seed = Some(SuperSeed::new(swarm.have.len(), now, rng));
+        }
         swarm
     }
 
@@ -376,6 +386,9 @@ impl<B> Swarm<B> {
             fetch.gone(key);
         }
         peer.upload.retain(|_| false, |_| {}, |buf| bufs.put(buf));
+        if let (Some(state), Some(revealed)) = (&mut self.super_seed, &peer.revealed) {
+            state.gone(revealed);
+        }
         if peer.seed {
             self.picker.availability.sub_seed();
         } else {

@@ -49,6 +49,8 @@ impl<B> Swarm<B> {
             return;
         }
         self.ticked = now;
+        // Before a peer that has everything is let go.
+        self.super_seed(now, out);
         let keys: Vec<_> = self.peers.keys().collect();
         for key in keys {
             self.tick_peer(now, key, bufs, out);

@@ -29,6 +29,7 @@ pub(crate) struct High {
     pub(crate) select: Option<Selection>,
     pub(crate) list: bool,
     pub(crate) sequential: bool,
+    pub(crate) super_seed: bool,
     pub(crate) goal: Goal,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
@@ -138,14 +139,18 @@ impl High {
         if let Some(name) = &low.output {
             check_name(name)?;
         }
+        let goal = Goal {
+            seed: settings.flag("seed")?,
+            ratio: settings.parse("ratio", units::parse_ratio)?,
+            seed_time: settings.parse("seed-time", units::parse_time)?,
+        };
+        if low.super_seed {
+            check_super_seed(&goal, settings.flag("no-upload")?)?;
+        }
         Ok(Self {
             dir: env.path(settings.path("dir").unwrap_or(".".as_ref())),
             select: selection(&low.select)?,
-            goal: Goal {
-                seed: settings.flag("seed")?,
-                ratio: settings.parse("ratio", units::parse_ratio)?,
-                seed_time: settings.parse("seed-time", units::parse_time)?,
-            },
+            goal,
             timeout: settings.parse("timeout", units::parse_time)?,
             stall_timeout: settings.parse("stall-timeout", units::parse_time)?,
             network: network(&settings, low.peer, low.tracker)?,
@@ -165,8 +170,25 @@ impl High {
             name: low.output,
             list: low.list,
             sequential: low.sequential,
+            super_seed: low.super_seed,
         })
     }
+}
+
+/// Who leaves at once, or sends nothing, seeds nothing.
+fn check_super_seed(goal: &Goal, no_upload: bool) -> Result<(), Failure> {
+    if no_upload {
+        return Err(Failure::usage(
+            "--super-seed",
+            "it cannot be used with --no-upload",
+        ));
+    }
+    if !goal.seeds() {
+        let why = "it says how to seed, and nothing says to seed";
+        return Err(Failure::usage("--super-seed", why)
+            .hint("add --seed, or --ratio or --seed-time, for a torrent that is complete"));
+    }
+    Ok(())
 }
 
 /// `-o` names what lies directly in the download folder.

@@ -95,6 +95,10 @@ pub(crate) struct DownloadArgs {
     /// Seed for this long: 30m, 2h, 7d
     #[arg(long, value_name = "T", help_heading = "When to stop")]
     pub(crate) seed_time: Option<OsString>,
+    /// Seed each piece once and see that it is passed on, until others have all of them: for the first seed of a
+    /// torrent
+    #[arg(long, help_heading = "When to stop")]
+    pub(crate) super_seed: bool,
     /// Give up if it is not done after this long
     #[arg(long, value_name = "T", help_heading = "When to stop")]
     pub(crate) timeout: Option<OsString>,

@@ -255,6 +255,7 @@ fn plan_one(high: &High, named: Named) -> Result<Planned, Failure> {
     let add = AddTorrent {
         name: high.name.clone(),
         sequential: high.sequential,
+        super_seed: high.super_seed,
         extra_trackers: high.network.trackers.clone(),
         preallocate: high.disk.preallocate,
         overwrite: high.disk.overwrite,

@@ -29,6 +29,8 @@ fn messages_say_what_why_and_what_next() {
         (&["x.torrent", "--encrypt", "maybe"], 2, "torr: --encrypt: `maybe` is not prefer, require or off\n".into()),
         (&["x.torrent", "--peer", "here"], 2, "torr: --peer: `here` is not HOST:PORT\n".into()),
         (&["x.torrent", "-o", "a/b"], 2, "torr: --output: it must be a name without a slash\nhint: the folder to put it in is chosen with --dir\n".into()),
+        (&["x.torrent", "--super-seed"], 2, "torr: --super-seed: it says how to seed, and nothing says to seed\nhint: add --seed, or --ratio or --seed-time, for a torrent that is complete\n".into()),
+        (&["x.torrent", "--seed", "--super-seed", "--no-upload"], 2, "torr: --super-seed: it cannot be used with --no-upload\n".into()),
         (&["-", "-"], 2, "torr: -: standard input can be read once only\n".into()),
         (&["missing.torrent"], 4, "torr: missing.torrent: No such file or directory\n".into()),
         (&["folder"], 3, "torr: folder: it is a folder, not a torrent\nhint: `torr create` makes a torrent of a folder\n".into()),

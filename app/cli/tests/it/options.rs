@@ -243,6 +243,29 @@ fn a_private_torrent_asks_to_be_seeded() {
 }
 
 #[test]
+fn who_has_all_gives_each_piece_once() {
+    let world = World::new();
+    let tracker = Tracker::start(&world);
+    let torrent = world.share_file("a.bin", 3_000_000, Some(&tracker));
+    let args = [&torrent, "-d", "share", "--seed", "--super-seed"];
+    let more = ["--state", "seed-state", "--bind", "127.0.0.1", "--json"];
+    let mut seed = Running::start(world.torr([&args[..], &more].concat()));
+    seed.until(|object| object["t"] == "seeding");
+    let ran = world.run(&[&torrent, "-d", "one"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    world.assert_same("a.bin", "one");
+    // Who has yet to download it is told that it is not the one.
+    let late = [&torrent, "-d", "two", "--seed-time", "0s", "--super-seed"];
+    let ran = world.run(&late);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.err.contains("has all pieces at the start"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
 fn encryption_is_agreed_on_or_the_reason_is_told() {
     let world = World::new();
     let tracker = Tracker::start(&world);

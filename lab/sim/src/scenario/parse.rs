@@ -127,6 +127,7 @@ fn node(scenario: &mut Scenario, part: &str) -> Parsed<()> {
         "private" => plan.private = true,
         "no" if rest == "pex" => plan.tune = |config| config.pex = false,
         "sequential" => plan.sequential = true,
+        "super-seed" => plan.super_seed = true,
         "up" => plan.up_rate = Some(number()?),
         "down" => plan.down_rate = Some(number()?),
         "blocks" => plan.blocks = number()? as usize,

@@ -145,6 +145,7 @@ impl Side {
             peers,
             nodes: Vec::new(),
             sequential: false,
+            super_seed: false,
         };
         let key = node.add_torrent(Instant::ZERO, init).unwrap();
         let disk = Memory {

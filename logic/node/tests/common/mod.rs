@@ -82,6 +82,7 @@ pub struct Setup {
     pub partial: Vec<(u32, Vec<u32>)>,
     pub buffers: usize,
     pub assembly_blocks: u64,
+    pub super_seed: bool,
     pub seed: u64,
 }
 
@@ -94,6 +95,7 @@ impl Default for Setup {
             partial: Vec::new(),
             buffers: 1_000,
             assembly_blocks: 500,
+            super_seed: false,
             seed: 1,
         }
     }
@@ -199,6 +201,7 @@ impl Rig {
             peers: Vec::new(),
             nodes: Vec::new(),
             sequential: false,
+            super_seed: setup.super_seed,
         };
         let key = node.add_torrent(now, init).unwrap();
         let mut rig = Self {

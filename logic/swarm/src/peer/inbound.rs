@@ -310,6 +310,7 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
+        let has = has && peer.was_told(piece);
         let fast_piece = peer.fast && peer.fast_for_it.contains(&piece);
         if has && peer.choked_by_us && fast_piece && !idle {
             // A slow seed that gave ten pieces to each of fifty choked peers would have none of them

@@ -30,6 +30,7 @@ use crate::action::{Action, ConnKey, Outbox};
 use crate::metadata::Asked;
 use crate::pex::Gossip;
 use crate::rates::Rate;
+use crate::superseed::Revealed;
 
 /// A peer that rejects requests for so many pieces is not asked for anything for a while.
 pub(crate) const REJECTED_MAX: usize = 32;
@@ -102,6 +103,8 @@ pub(crate) struct Peer<B> {
     pub(crate) interesting_told: bool,
     /// Pieces that it may ask for while choked (BEP 6).
     pub(crate) fast_for_it: Vec<PieceIndex>,
+    /// What it was told of, while that is not all that we have.
+    pub(crate) revealed: Option<Revealed>,
     /// Our pieces up to here in the log of haves were told.
     pub(crate) haves_told: usize,
 
@@ -178,6 +181,7 @@ impl<B> Peer<B> {
             choked_by_us: true,
             interesting_told: false,
             fast_for_it: Vec::new(),
+            revealed: None,
             haves_told,
             requests: Requests::new(now),
             turns: Turns::default(),

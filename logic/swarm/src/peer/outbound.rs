@@ -7,6 +7,7 @@ use torr_wire::{ExtendedHandshake, Extension, ExtensionIds, Message, allowed_fas
 use crate::action::{Outbox, PeerKey};
 use crate::peer::Peer;
 use crate::peer::upload::REQUESTS_MAX;
+use crate::superseed::Revealed;
 use crate::swarm::Swarm;
 
 /// How many pieces a peer may ask for while choked (BEP 6), and how few pieces it must have for that.
@@ -18,9 +19,12 @@ impl<B> Swarm<B> {
     /// The first words: extension handshake, what we have, allowed fast pieces.
     pub(crate) fn greet(&mut self, key: PeerKey, out: &mut Outbox<B>) {
         let again = self.changing_hello();
+        let pieces = self.geometry.piece_count();
+        let one_by_one = self.is_super_seeding();
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
+        peer.revealed = one_by_one.then(|| Revealed::new(pieces));
         if peer.extended {
             let port = self.config.listen_port;
             let hello = ExtendedHandshake {
@@ -32,7 +36,7 @@ impl<B> Swarm<B> {
             };
             peer.send_hello(&hello, out);
         }
-        if self.have.is_empty() {
+        if self.have.is_empty() || one_by_one {
             if peer.fast {
                 peer.send(Message::HaveNone, out);
             }
@@ -85,7 +89,8 @@ impl<B> Swarm<B> {
 
     /// Whether peers are told that we want no more pieces (BEP 21).
     fn is_upload_only(&self) -> bool {
-        self.is_complete()
+        // Whoever has all that it was told of would leave us (BEP 16).
+        self.is_complete() && !self.is_super_seeding()
     }
 
     /// Something changed of what peers may ask for or send.
@@ -101,7 +106,7 @@ impl<B> Swarm<B> {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if peer.fast && self.config.upload {
+        if peer.fast && self.config.upload && peer.revealed.is_none() {
             let pieces = self.geometry.piece_count();
             let set = allowed_fast_set(peer.addr.ip(), &self.info_hash, pieces, ALLOWED_FAST);
             for piece in &set {
@@ -117,18 +122,32 @@ impl<B> Swarm<B> {
     /// two that finish at the same time would never see that the other is of no more use. Who knows the
     /// message for it gets that, since libtorrent does not take the word back in a handshake.
     pub(crate) fn tell_upload_only(&mut self, out: &mut Outbox<B>) {
+        let keys: Vec<_> = self.peers.keys().collect();
+        for key in keys {
+            self.say_upload_only(key, out);
+        }
+    }
+
+    /// The same to one peer. Who was not told of all pieces would think too little of us.
+    pub(crate) fn say_upload_only(&mut self, key: PeerKey, out: &mut Outbox<B>) {
         let flag = self.is_upload_only();
-        let hello = ExtendedHandshake {
-            upload_only: Some(flag),
-            ..self.changing_hello()
+        let hello = self.changing_hello();
+        let peer = self.peers.get_mut(key);
+        let Some(peer) = peer.filter(|peer| peer.extended && peer.revealed.is_none()) else {
+            return;
         };
-        for peer in self.peers.values_mut().filter(|peer| peer.extended) {
-            match peer.extensions.get(Extension::UploadOnly) {
-                Some(id) => {
-                    let payload = &[u8::from(flag)];
-                    peer.send(Message::Extended { id, payload }, out);
-                }
-                None => peer.send_hello(&hello, out),
+        match peer.extensions.get(Extension::UploadOnly) {
+            Some(id) => {
+                let payload = &[u8::from(flag)];
+                peer.send(Message::Extended { id, payload }, out);
+            }
+            None => {
+                let upload_only = Some(flag);
+                let hello = ExtendedHandshake {
+                    upload_only,
+                    ..hello
+                };
+                peer.send_hello(&hello, out);
             }
         }
     }

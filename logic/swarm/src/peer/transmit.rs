@@ -77,6 +77,9 @@ impl<B> Swarm<B> {
         if control.len() > before {
             peer.spoken = now;
         }
+        if let Some((range, _)) = &block {
+            self.sent_of_revealed(key, PieceIndex::new(range.piece), now);
+        }
         block
     }
 

@@ -25,6 +25,9 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     if let Some(limit) = job.options.upload_limit {
         command.args(["--up", &limit.to_string()]);
     }
+    if job.options.super_seed {
+        command.arg("--super-seed");
+    }
     if let Some(encryption) = job.options.encryption {
         command.args(["--encrypt", encryption.name()]);
     }

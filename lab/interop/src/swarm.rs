@@ -16,6 +16,8 @@ use crate::world::{Family, World};
 
 const SEED_RATE: u64 = 2 * 1024 * 1024;
 const LIMIT: Duration = Duration::from_secs(150);
+/// rtorrent takes up to half a minute to come back each time it has all that it was told of.
+const SUPER_SEED_LIMIT: Duration = Duration::from_secs(300);
 
 /// Leeches of one kind that get what a torr gives piece by piece.
 const LEECHES_OF_A_KIND: usize = 3;
@@ -27,6 +29,15 @@ struct Gathering {
     /// It gives each piece once (torr).
     super_seed: bool,
     leeches: Vec<Client>,
+}
+
+impl Gathering {
+    fn limit(&self) -> Duration {
+        match self.super_seed {
+            true => SUPER_SEED_LIMIT,
+            false => LIMIT,
+        }
+    }
 }
 
 /// One cell for each of the given seeds; everybody leeches, the seed's kind too.
@@ -65,7 +76,7 @@ pub fn super_seed_cells(everybody: &'static [Client]) -> Vec<Cell> {
 }
 
 fn cell(name: String, gathering: Gathering) -> Cell {
-    let limit = LIMIT + Duration::from_secs(60);
+    let limit = gathering.limit() + Duration::from_secs(60);
     Cell::new(name, limit, move |context, dir| {
         run(context, dir, &gathering)
     })
@@ -119,7 +130,8 @@ fn run(context: &Context, dir: &Path, gathering: &Gathering) -> Result<String> {
     }
     for (node, peer, _) in &mut running {
         let what = format!("{} to have everything", peer.proc.name);
-        let left = LIMIT
+        let left = gathering
+            .limit()
             .saturating_sub(start.elapsed())
             .max(Duration::from_secs(1));
         wait_for(&what, left, || peer.is_done(node))?;

@@ -100,6 +100,7 @@ fn all_cells() -> Vec<Cell> {
         EVERYBODY,
         "",
     ));
+    cells.extend(swarm::super_seed_cells(EVERYBODY));
     cells.extend(scenario::cells());
     cells.extend(matrix::cells(Client::Libtorrent, FOREIGN));
     cells.extend(swarm::cells(

@@ -12,16 +12,14 @@ use torr_store::Found;
 use torr_wire::Message;
 
 const TICK: Duration = Duration::from_millis(200);
+/// Pieces of 1 MiB: smaller ones go several at a time.
+const BLOCKS: u32 = 64;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn super_seed(pieces: u32) -> Rig {
-    super_seed_of(pieces, 4)
-}
-
-fn super_seed_of(pieces: u32, blocks_per_piece: u32) -> Rig {
     let mut rig = Rig::new(&Setup {
         pieces,
-        blocks_per_piece,
+        blocks_per_piece: BLOCKS,
         have: (0..pieces).collect(),
         super_seed: true,
         ..Setup::default()
@@ -69,12 +67,12 @@ fn block(piece: u32, index: u32) -> RawBlock {
 /// Takes a whole piece; what else is said meanwhile.
 fn take(rig: &mut Rig, n: usize, piece: u32) -> Vec<Said> {
     rig.say(n, &Message::Interested);
-    for index in 0..4 {
+    for index in 0..BLOCKS {
         rig.say(n, &Message::Request(block(piece, index)));
     }
     let said = rig.hear(n);
     let blocks = said.iter().filter(|word| matches!(word, Said::Block(_)));
-    assert_eq!(blocks.count(), 4, "{said:?}");
+    assert_eq!(blocks.count() as u32, BLOCKS, "{said:?}");
     said
 }
 
@@ -94,14 +92,14 @@ fn each_peer_hears_of_another_piece_and_gets_no_other() {
 
 #[test]
 fn the_next_piece_comes_when_the_last_was_passed_on() {
-    let mut rig = super_seed_of(8, 64);
+    let mut rig = super_seed(8);
     let (n, piece) = leecher(&mut rig);
     let (m, others) = leecher(&mut rig);
     // Somebody keeps our line busy, or whoever asks would be given more.
     rig.say(m, &Message::Interested);
     rig.say(m, &Message::Request(block(others, 0)));
     rig.say(n, &Message::Interested);
-    for index in 0..64 {
+    for index in 0..BLOCKS {
         rig.say(n, &Message::Request(block(piece, index)));
         assert!(rig.hear(n).contains(&Said::Block(block(piece, index))));
         rig.pass(TICK);

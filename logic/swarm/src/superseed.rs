@@ -3,7 +3,8 @@
 //!
 //! - Peers hear of no piece at first, then of one at a time by a `have`: one that nobody has and nobody else was
 //!   told of. A peer hears of the next one when the last is seen at somebody else: whoever passes pieces on gets
-//!   more of them. A fast peer, and one that has no company, hears of several.
+//!   more of them. A fast peer, and one that has no company, hears of several, and everybody of several small ones:
+//!   some clients take half a minute to come back once they have all that they were told of.
 //! - Nothing waits for that for ever: who cannot pass a piece on hears of another after a while, and at once
 //!   while our line has nothing to do; who wants none of what it was told of hears of twice as many.
 //! - What a peer was not told of is not sent to it.
@@ -21,9 +22,10 @@ use crate::swarm::Swarm;
 
 /// What a peer has comes with its first words; who has nothing may say nothing.
 const FIRST_WORDS: Duration = Duration::from_secs(1);
-/// Pieces that a fast peer is told of beyond those that it passed on …
-const OPEN_FAST: usize = 2;
-/// … and one that has no company: what it takes in a second, up to this.
+/// What a peer is told of beyond what it passed on: one piece, or small ones of so many bytes together, but no more
+/// than our line sends in half a second; a fast peer one more …
+const BUNDLE: u64 = 512 << 10;
+/// … and one that has no company what it takes in a second, up to so many.
 const OPEN_ALONE: usize = 64;
 /// Without anything to send for so long, pieces go to whoever takes them …
 const LINE_IDLE: Duration = Duration::from_millis(300);
@@ -55,6 +57,10 @@ pub(crate) struct SuperSeed {
     next_look: Instant,
     /// When somebody last waited for our line.
     busy: Instant,
+    /// Only one peer is there that takes anything.
+    alone: bool,
+    /// The most that our line sent, in bytes a second.
+    best: u64,
     rng: Rng,
 }
 
@@ -85,6 +91,8 @@ impl SuperSeed {
             given: Bitfield::new(pieces),
             next_look: now,
             busy: now,
+            alone: false,
+            best: 0,
             rng,
         }
     }
@@ -174,7 +182,9 @@ impl<B> Swarm<B> {
             }
         }
         let takers = self.peers.values().filter(|peer| !peer.only_gives());
-        let alone = takers.take(2).count() < 2;
+        state.alone = takers.take(2).count() < 2;
+        let rate = self.peers.values().map(|peer| peer.up.per_second()).sum();
+        state.best = state.best.max(rate);
         for key in &keys {
             self.settle_offers(now, *key);
         }
@@ -182,16 +192,16 @@ impl<B> Swarm<B> {
         let free = self
             .peers
             .values()
-            .filter(|peer| self.may_hear(now, peer, alone));
+            .filter(|peer| self.may_hear(now, peer, &state));
         let least = free.filter_map(|peer| Some(peer.revealed.as_ref()?.open.len()));
         let most_open = match least.min() {
-            _ if alone || idle >= STALLED => usize::MAX,
+            _ if state.alone || idle >= STALLED => usize::MAX,
             // Whoever passes on most is first.
             Some(least) if idle >= LINE_IDLE => least + 1,
             Some(_) | None => 0,
         };
         for key in keys {
-            while let Some(piece) = self.next_to_reveal(now, key, alone, most_open, &mut state) {
+            while let Some(piece) = self.next_to_reveal(now, key, most_open, &mut state) {
                 self.reveal(now, key, piece, out);
             }
         }
@@ -269,18 +279,28 @@ impl<B> Swarm<B> {
     }
 
     /// Whether the peer takes what it hears of.
-    fn may_hear(&self, now: Instant, peer: &Peer<B>, alone: bool) -> bool {
+    fn may_hear(&self, now: Instant, peer: &Peer<B>, state: &SuperSeed) -> bool {
         let ready = peer.spoke || now.since(peer.joined) >= FIRST_WORDS;
         let listens = ready && !peer.only_gives() && self.may_upload();
-        listens && peer.untaken().count() < self.open_max(peer, alone)
+        listens && peer.untaken().count() < self.open_max(peer, state)
     }
 
     /// Pieces that the peer may hear of before one of them is seen at somebody else.
-    fn open_max(&self, peer: &Peer<B>, alone: bool) -> usize {
-        let in_a_second = peer.up.per_second() / u64::from(self.geometry.piece_len_max().max(1));
-        let most = if alone { OPEN_ALONE } else { OPEN_FAST };
+    fn open_max(&self, peer: &Peer<B>, state: &SuperSeed) -> usize {
+        let piece_len = u64::from(self.geometry.piece_len_max().max(1));
+        let in_time = if state.best == 0 {
+            BUNDLE
+        } else {
+            state.best / 2
+        };
+        let bundle = (in_time.min(BUNDLE) / piece_len).max(1) as usize;
+        let in_a_second = (peer.up.per_second() / piece_len) as usize;
+        let more = match state.alone {
+            true => in_a_second + usize::from(peer.up.total() > 0),
+            false => in_a_second.min(1),
+        };
         let batch = peer.revealed.as_ref().map_or(0, |revealed| revealed.batch);
-        (1 + in_a_second as usize).min(most).max(batch)
+        (bundle + more).min(OPEN_ALONE).max(batch)
     }
 
     /// The piece that the peer may hear of now, if any. `most_open`: so many may be out with it that nobody else has.
@@ -288,14 +308,13 @@ impl<B> Swarm<B> {
         &self,
         now: Instant,
         key: PeerKey,
-        alone: bool,
         most_open: usize,
         state: &mut SuperSeed,
     ) -> Option<PieceIndex> {
         let peer = self.peers.get(key)?;
         let revealed = peer.revealed.as_ref()?;
-        let most = self.open_max(peer, alone).max(most_open);
-        if !self.may_hear(now, peer, alone) || revealed.open.len() >= most {
+        let most = self.open_max(peer, state).max(most_open);
+        if !self.may_hear(now, peer, state) || revealed.open.len() >= most {
             return None;
         }
         let lacks = |piece: &PieceIndex| !peer.have.get(*piece) && !revealed.told.get(*piece);

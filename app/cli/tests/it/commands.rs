@@ -234,12 +234,15 @@ fn help_manual_and_completions_are_there_for_all_that_is_built() {
         "--exec",
         "--no-upload",
         "--encrypt",
+        "--dht-node",
+        "--lsd",
+        "--super-seed",
     ] {
         assert!(help.out.contains(option), "{option}");
         assert!(man.contains(&option.replace('-', "\\-")), "{option}");
     }
     // What is not built is not promised.
-    for word in ["--proxy", "--lsd", "--stream", "  serve"] {
+    for word in ["--proxy", "--stream", "  serve"] {
         assert!(!help.out.contains(word), "{word}");
     }
     for section in [

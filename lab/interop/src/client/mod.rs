@@ -60,6 +60,8 @@ pub struct Options {
     pub peer: Option<(std::net::IpAddr, u16)>,
     /// Seed without hashing first (libtorrent).
     pub trust: bool,
+    /// Give each piece once (torr).
+    pub super_seed: bool,
     /// Queues for a long fast line (libtorrent).
     pub long_line: bool,
     /// A magnet link instead of the torrent file.

@@ -45,6 +45,9 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     if let Some(limit) = job.options.download_limit {
         command.args(["--down", &limit.to_string()]);
     }
+    if job.options.super_seed {
+        command.arg("--super-seed");
+    }
     if let Some(encryption) = job.options.encryption {
         command.args(["--encrypt", encryption.name()]);
     }

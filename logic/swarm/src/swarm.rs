@@ -353,7 +353,7 @@ impl<B> Swarm<B> {
     pub fn read_goal(&mut self, now: Instant, key: PeerKey) -> usize {
         let peer = self.peers.get_mut(key);
         peer.map_or(1, |peer| {
-            peer.requests.read_goal(peer.down.per_second(), now)
+            peer.requests.read_goal(peer.down.at_best(now), now)
         })
     }
 

@@ -59,14 +59,7 @@ fn act(node: &mut Node<BlockBuf>, now: Instant) {
 }
 
 fn read<'a>(node: &mut Node<BlockBuf>, now: Instant, conn: ConnKey, stream: &'a [u8]) -> &'a [u8] {
-    let [a, b] = node.read_bufs(now, conn);
-    let n = (a.len() + b.len()).min(stream.len());
-    if n == 0 {
-        return stream;
-    }
-    for (slot, byte) in a.iter_mut().chain(b).zip(stream) {
-        *slot = *byte;
-    }
+    let n = node.read_bufs(now, conn).put(stream);
     node.handle_read(now, conn, n);
     &stream[n..]
 }

@@ -25,6 +25,7 @@ mod conn;
 mod encryption;
 mod invariants;
 mod node;
+mod receive;
 mod traffic;
 mod types;
 

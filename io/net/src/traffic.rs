@@ -12,6 +12,9 @@ use crate::shard::Shard;
 /// Bytes that one connection may bring in one turn, a millisecond of work; then the others have theirs.
 const READ_BUDGET: usize = 1024 * 1024;
 
+/// Buffers that one read fills, at most: what is left of a block, and some dozens of headers and blocks.
+const BUFS_MAX: usize = 130;
+
 impl<H: Host> Shard<H> {
     /// The socket of a connection is ready: reads, then writes. True if it has used up its budget.
     pub(crate) fn pump(&mut self, key: ConnKey, readable: bool) -> bool {
@@ -33,12 +36,17 @@ impl<H: Host> Shard<H> {
             else {
                 return false;
             };
-            let bufs = self.node.read_bufs(self.now, key);
-            let room = bufs[0].len() + bufs[1].len();
+            let mut bufs: [_; BUFS_MAX] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+            let (mut count, mut room) = (0, 0);
+            for (to, buf) in bufs.iter_mut().zip(self.node.read_bufs(self.now, key)) {
+                room += buf.len();
+                count += 1;
+                *to = IoSliceMut::new(buf);
+            }
             if room == 0 {
                 return false;
             }
-            match socket.try_read_vectored(&mut bufs.map(IoSliceMut::new)) {
+            match socket.try_read_vectored(&mut bufs[..count]) {
                 Ok(0) => {
                     self.lost(key);
                     return false;
@@ -55,7 +63,10 @@ impl<H: Host> Shard<H> {
                         return false;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.node.handle_read(self.now, key, 0);
+                    return false;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.lost(key);

@@ -29,6 +29,8 @@ pub(crate) struct Cost {
 
 /// Bytes that wait in one direction, at most: a socket buffer's worth.
 const PIPE: usize = 1 << 20;
+/// Buffers that one read fills, at most.
+const BUFS_MAX: usize = 130;
 /// A transfer that takes more turns has got stuck: the longest here takes a few thousand.
 const TURNS_MAX: u64 = 10_000_000;
 
@@ -155,10 +157,13 @@ impl Side {
 
     fn read(&mut self, now: Instant, wire: &mut VecDeque<u8>) {
         let Some(conn) = self.conn else { return };
+        meter::call(self.counted, || self.node.read_goal(now, conn));
         while !wire.is_empty() {
             let (node, counted) = (&mut self.node, self.counted);
             let mut n = 0;
-            for buf in meter::call(counted, || node.read_bufs(now, conn)) {
+            let mut bufs: [_; BUFS_MAX] = std::array::from_fn(|_| Default::default());
+            meter::call(counted, || offer(node, now, conn, &mut bufs));
+            for buf in bufs {
                 // Reading from a VecDeque copies what is there and never fails.
                 n += std::io::Read::read(wire, buf).unwrap_or(0);
             }
@@ -168,6 +173,18 @@ impl Side {
             meter::call(counted, || self.node.handle_read(now, conn, n));
             self.act(now);
         }
+    }
+}
+
+/// What a driver hands to the system: where the next bytes go.
+fn offer<'a>(
+    node: &'a mut Node<BlockBuf>,
+    now: Instant,
+    conn: ConnKey,
+    bufs: &mut [&'a mut [u8]; BUFS_MAX],
+) {
+    for (to, buf) in bufs.iter_mut().zip(node.read_bufs(now, conn)) {
+        *to = buf;
     }
 }
 

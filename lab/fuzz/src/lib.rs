@@ -133,14 +133,7 @@ impl World {
     }
 
     fn read<'a>(&mut self, conn: ConnKey, stream: &'a [u8]) -> &'a [u8] {
-        let [a, b] = self.node.read_bufs(self.now, conn);
-        let n = (a.len() + b.len()).min(stream.len());
-        if n == 0 {
-            return stream;
-        }
-        for (slot, byte) in a.iter_mut().chain(b).zip(stream) {
-            *slot = *byte;
-        }
+        let n = self.node.read_bufs(self.now, conn).put(stream);
         self.node.handle_read(self.now, conn, n);
         &stream[n..]
     }

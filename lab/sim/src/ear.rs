@@ -33,7 +33,7 @@ impl AsMut<[u8]> for NoBuf {
 struct Sink<'a, F>(&'a mut F);
 
 impl<F: FnMut(Heard<'_>)> WireSink<NoBuf> for Sink<'_, F> {
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<NoBuf> {
+    fn begin_block(&mut self, raw: RawBlock, _: Option<NoBuf>) -> Landing<NoBuf> {
         (self.0)(Heard::Block(raw));
         Landing::Discard
     }
@@ -46,6 +46,8 @@ impl<F: FnMut(Heard<'_>)> WireSink<NoBuf> for Sink<'_, F> {
         (self.0)(Heard::Message(message));
         ControlFlow::Continue(())
     }
+
+    fn spare(&mut self, _: NoBuf) {}
 }
 
 /// Listens to one direction of a connection.
@@ -118,14 +120,8 @@ impl Ear {
 
     fn hear_bytes(&mut self, mut rest: &[u8], f: &mut impl FnMut(Heard<'_>)) -> bool {
         while !rest.is_empty() {
-            let mut taken = 0;
-            for buf in self.reader.read_bufs() {
-                let n = buf.len().min(rest.len());
-                let (head, tail) = rest.split_at(n);
-                buf[..n].copy_from_slice(head);
-                rest = tail;
-                taken += n;
-            }
+            let taken = self.reader.read_bufs().put(rest);
+            rest = &rest[taken..];
             self.reader.advance(taken);
             if taken == 0 || self.reader.process(&mut Sink(f)).is_err() {
                 return false;

@@ -273,19 +273,11 @@ impl Fidelity for Bytes {
             1 => 1 + rng.index(left),
             _ => left,
         };
-        let mut rest = chunk
+        let rest = chunk
             .bytes
             .get(chunk.read..chunk.read + n.min(left))
             .unwrap_or_default();
-        let offered = rest.len();
-        for buf in node.read_bufs(now, conn) {
-            let (head, tail) = rest.split_at(rest.len().min(buf.len()));
-            for (to, from) in buf.iter_mut().zip(head) {
-                *to = *from;
-            }
-            rest = tail;
-        }
-        let taken = offered - rest.len();
+        let taken = node.read_bufs(now, conn).put(rest);
         if taken == 0 {
             return Moved::Nothing;
         }

@@ -39,7 +39,7 @@ impl<B> Node<B> {
     pub fn blocks_held(&self) -> usize {
         let conns = self.conns.values().map(|conn| {
             let landing = match &conn.stage {
-                Stage::Live { reader, .. } => usize::from(reader.holds_block()),
+                Stage::Live { reader, .. } => reader.blocks_held(),
                 Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => 0,
             };
             let sending = matches!(&conn.tx.block, Some((_, torr_store::Payload::Memory(_))));

@@ -32,6 +32,7 @@ mod greeting;
 mod invariants;
 mod local;
 mod node;
+mod receive;
 mod traffic;
 mod types;
 

@@ -1,4 +1,4 @@
-//! Connections that are there: bytes in, bytes out, and their end.
+//! Connections that are there: messages in, bytes out, and their end.
 
 use std::time::Duration;
 
@@ -73,10 +73,13 @@ impl<B> Node<B> {
         if entry.is_half_open() {
             self.half_open -= 1;
         }
-        let landing = match &mut entry.stage {
-            Stage::Live { reader, .. } => reader.take_block(),
-            Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => None,
-        };
+        let mut landing = None;
+        if let Stage::Live { reader, .. } = &mut entry.stage {
+            landing = reader.take_block();
+            while let Some(buf) = reader.take_expected() {
+                self.bufs.put(buf);
+            }
+        }
         let sending = match entry.tx.block.take() {
             Some((_, Payload::Memory(buf))) => Some(buf),
             Some((_, Payload::File)) | None => None,
@@ -282,93 +285,6 @@ fn overdue<B>(conn: &Conn<B>, now: Instant) -> Option<CloseReason> {
 
 /// Where payload has bytes.
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
-    /// Where the next bytes of the connection go; both empty where it may not be read now.
-    pub fn read_bufs(&mut self, now: Instant, conn: ConnKey) -> [&mut [u8]; 2] {
-        if !self.wants_read(now, conn) {
-            return [&mut [], &mut []];
-        }
-        let allowed = usize::try_from(self.down.available(now)).unwrap_or(usize::MAX);
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return [&mut [], &mut []];
-        };
-        match &mut entry.stage {
-            Stage::Dialling { .. } => [&mut [], &mut []],
-            Stage::Exchange { mse, .. } => [mse.read_buf(), &mut []],
-            Stage::Greeting { reader, .. } => [reader.read_buf(), &mut []],
-            Stage::Live { reader, .. } => {
-                let [first, second] = reader.read_bufs();
-                let n = first.len().min(allowed);
-                let m = second.len().min(allowed - n);
-                // What is offered beyond the limit would be read before its time.
-                let m = if n < first.len() { 0 } else { m };
-                [&mut first[..n], &mut second[..m]]
-            }
-        }
-    }
-
-    /// `n` bytes, more than none, were put into [`Self::read_bufs`].
-    pub fn handle_read(&mut self, now: Instant, conn: ConnKey, n: usize) {
-        self.down.spend(n as u64);
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        match &mut entry.stage {
-            Stage::Dialling { .. } => {}
-            Stage::Exchange { .. } => self.exchanged(now, conn, n),
-            Stage::Greeting { .. } => self.greeted(now, conn, n),
-            Stage::Live { reader, .. } => {
-                if let Some(ciphers) = &mut entry.ciphers {
-                    ciphers.arrived(reader.read_bufs(), n);
-                }
-                reader.advance(n);
-                self.process(now, conn);
-            }
-        }
-    }
-
-    /// Goes on with what was read already: a buffer may be free again.
-    pub fn resume(&mut self, now: Instant, conn: ConnKey) {
-        let waiting = self
-            .conns
-            .get(conn)
-            .is_some_and(|entry| match &entry.stage {
-                Stage::Live { reader, .. } => reader.is_waiting(),
-                Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => false,
-            });
-        if waiting {
-            self.process(now, conn);
-        }
-    }
-
-    fn process(&mut self, now: Instant, conn: ConnKey) {
-        let Self {
-            conns,
-            torrents,
-            bufs,
-            outbox,
-            ..
-        } = self;
-        let Some(entry) = conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Live {
-            torrent,
-            peer,
-            reader,
-        } = &mut entry.stage
-        else {
-            return;
-        };
-        let Some(home) = torrents.get_mut(*torrent) else {
-            return;
-        };
-        let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
-        let result = reader.process(&mut cx);
-        let fault = cx.fault();
-        cx.finish();
-        self.heard(now, conn, result, fault);
-    }
-
     /// What to write next; nothing where there is none now, or a limit holds it back. Actions may follow, as
     /// after an input: what is cold is asked of the disk. A block of a file
     /// is offered only where `files` has it, and is to be sent, or kept by [`Self::keep_block`], before

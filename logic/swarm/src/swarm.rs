@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, Rng, Slab};
+use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, RawBlock, Rng, Slab};
 use torr_store::{BufSource, DiskTask, JobId};
 
 use crate::action::{
@@ -365,8 +365,15 @@ impl<B> Swarm<B> {
     pub fn read_goal(&mut self, now: Instant, key: PeerKey) -> usize {
         let peer = self.peers.get_mut(key);
         peer.map_or(1, |peer| {
-            peer.requests.read_goal(peer.down.per_second(), now)
+            peer.requests.read_goal(peer.down.at_best(now), now)
         })
+    }
+
+    /// The blocks that the peer is likely to send next, `due` being the one that is arriving: as many as may
+    /// have come by its next turn, and none of a slow one.
+    pub fn expected(&self, key: PeerKey, due: Option<RawBlock>) -> impl Iterator<Item = RawBlock> {
+        let peer = self.peers.get(key).into_iter();
+        peer.flat_map(move |peer| peer.requests.expected(due))
     }
 
     /// The connection is gone, for whatever reason.

@@ -51,4 +51,4 @@ pub use mse::{
 };
 pub use peer_id::{client_name, own_peer_id};
 pub use pex::{PEX_PEERS_MAX, PexError, PexFlags, PexMessage};
-pub use reader::{Counts, Landing, Progress, WireReader, WireSink};
+pub use reader::{Counts, Landing, Progress, ReadBufs, WireReader, WireSink};

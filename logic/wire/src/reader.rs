@@ -5,21 +5,20 @@
 //!   socket ─ readv ─►│ headers and messages  ├─► WireSink::message
 //!        │           └──────────┬────────────┘
 //!        │                13-byte header ─────► WireSink::begin_block ─► Landing
-//!        └──────────► rest of the block (B) ──► WireSink::end_block
+//!        ├──────────► rest of the block (B) ──► WireSink::end_block
+//!        └──────────► expected blocks (B)
 //! ```
 //!
 //! Invariants:
 //!
 //! - what comes out does not depend on how the stream was cut;
-//! - at most [`SPILL_LEN`] bytes of a block are copied when it follows another block;
+//! - at most [`SPILL_LEN`] bytes of a block are copied when it follows another block, and none of one that
+//!   was expected;
 //! - after [`Progress::NeedMore`] there is room to read into;
 //! - a message is given to the sink exactly once, however often the sink breaks;
 //! - nothing is allocated for a block, and for a long message never more than twice what has come.
-//!
-//! Left for later: several blocks in one `readv`. When a peer owes blocks in a known order, the next
-//! headers and payloads could be predicted and offered as further buffers; that would change what
-//! `read_bufs` returns, and neither the sink nor the machine.
 
+mod ahead;
 mod by_bytes;
 mod by_messages;
 mod machine;
@@ -29,6 +28,8 @@ use std::ops::ControlFlow;
 use torr_base::RawBlock;
 
 use crate::{Limits, Message};
+use ahead::Ahead;
+pub use ahead::ReadBufs;
 
 /// How much of the next messages one `readv` may bring along with a block: a `piece` header (13 bytes)
 /// and a few `have`s. More would be copied twice, less would cost a system call for each header: with
@@ -38,14 +39,19 @@ const SPILL_LEN: usize = 256;
 /// What the reader calls as things come in.
 pub trait WireSink<B> {
     /// A block's header has arrived: say where its payload goes. Its length is between 1 and
-    /// [`BLOCK_LEN`](torr_base::BLOCK_LEN).
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<B>;
+    /// [`BLOCK_LEN`](torr_base::BLOCK_LEN). `ready` is the buffer of a block that was expected
+    /// ([`WireReader::expect`]) and has landed there, at least in part: it is the one to go on with, or, with
+    /// [`Landing::Discard`], the sink's again.
+    fn begin_block(&mut self, raw: RawBlock, ready: Option<B>) -> Landing<B>;
 
     /// `buf[..raw.len]` holds the payload. Break stops the reader.
     fn end_block(&mut self, raw: RawBlock, buf: B) -> ControlFlow<()>;
 
     /// Any other message. Break stops the reader.
     fn message(&mut self, message: Message<'_>) -> ControlFlow<()>;
+
+    /// The buffer of an expected block that did not come.
+    fn spare(&mut self, buf: B);
 }
 
 /// Where the payload of a block goes.
@@ -100,6 +106,8 @@ pub struct WireReader<B> {
     spill: Vec<u8>,
     start: usize,
     end: usize,
+    /// What is expected after the state, or has arrived there; after the spill in any case.
+    ahead: Ahead<B>,
     waiting: bool,
     counts: Counts,
 }
@@ -133,6 +141,7 @@ impl<B> WireReader<B> {
             spill: vec![0; SPILL_LEN],
             start: 0,
             end: 0,
+            ahead: Ahead::new(),
             waiting: false,
             counts: Counts::default(),
         }
@@ -158,10 +167,10 @@ impl<B> WireReader<B> {
         }
     }
 
-    /// Whether a buffer is held for the block in progress.
+    /// How many buffers are held: for the block in progress, and those that are expected.
     #[must_use]
-    pub fn holds_block(&self) -> bool {
-        matches!(self.state, State::Block { .. })
+    pub fn blocks_held(&self) -> usize {
+        usize::from(matches!(self.state, State::Block { .. })) + self.ahead.held()
     }
 
     /// How many bytes of the block in progress have arrived.
@@ -189,6 +198,12 @@ impl<B> WireReader<B> {
                 None
             }
         }
+    }
+
+    /// Takes the buffer of an expected block, whatever has arrived in it; `None` where none is left. In the
+    /// middle of a stream only where nothing was read since [`Self::process`].
+    pub fn take_expected(&mut self) -> Option<B> {
+        self.ahead.take_any()
     }
 
     /// What was processed since this was last called.

@@ -7,22 +7,53 @@ use std::ops::ControlFlow;
 
 use common::{Item, Phantom, Recorder, Seen, expected, items, stream};
 use proptest::prelude::*;
-use torr_base::RawBlock;
+use torr_base::{BLOCK_LEN, RawBlock};
 use torr_wire::{Counts, Landing, Limits, Message, Progress, WireError, WireReader, WireSink};
 
 /// Puts `bytes` into what the reader offers; how many fitted.
 fn fill(reader: &mut WireReader<Vec<u8>>, bytes: &[u8]) -> usize {
-    let [first, second] = reader.read_bufs();
-    let a = first.len().min(bytes.len());
-    first[..a].copy_from_slice(&bytes[..a]);
-    let b = second.len().min(bytes.len() - a);
-    second[..b].copy_from_slice(&bytes[a..a + b]);
-    reader.advance(a + b);
-    a + b
+    let n = reader.read_bufs().put(bytes);
+    reader.advance(n);
+    n
 }
 
-/// Reads of at most the given sizes, gone round again and again.
-fn read_by_bytes(mut bytes: &[u8], sizes: &[usize], sink: &mut Recorder) -> Counts {
+/// What is expected before a read: so many blocks, but for the first so many of those that come next.
+type Guess = (usize, usize);
+
+/// Expects blocks as guessed, where `done` of them are done with.
+fn expect(
+    reader: &mut WireReader<Vec<u8>>,
+    blocks: &[RawBlock],
+    done: usize,
+    (count, off): Guess,
+) -> usize {
+    if !reader.may_expect() {
+        return 0;
+    }
+    let next = done + usize::from(reader.block_in_progress().is_some());
+    let guessed = blocks.iter().skip(next + off).take(count);
+    let guessed = guessed.inspect(|raw| reader.expect(**raw, vec![0xee; BLOCK_LEN as usize]));
+    guessed.count()
+}
+
+fn blocks_of(items: &[Item]) -> Vec<RawBlock> {
+    let mut blocks = Vec::new();
+    for item in items {
+        if let Item::Piece(raw) = item {
+            blocks.push(*raw);
+        }
+    }
+    blocks
+}
+
+/// Reads of at most the given sizes, and guesses, gone round again and again.
+fn read_by_bytes(
+    mut bytes: &[u8],
+    sizes: &[usize],
+    (blocks, guesses): (&[RawBlock], &[Guess]),
+    sink: &mut Recorder,
+) -> Counts {
+    let mut guesses = guesses.iter().cycle();
     let mut reader = WireReader::new(Limits::new(Some(200_000)));
     let mut reads = sizes.iter().cycle();
     loop {
@@ -35,8 +66,11 @@ fn read_by_bytes(mut bytes: &[u8], sizes: &[usize], sink: &mut Recorder) -> Coun
             Progress::NeedMore if bytes.is_empty() => break,
             Progress::NeedMore => {}
         }
-        let [first, second] = reader.read_bufs();
-        assert!(!first.is_empty() || !second.is_empty());
+        assert_eq!(sink.given, 0, "what was not needed is given back");
+        if let Some(guess) = guesses.next() {
+            sink.given = expect(&mut reader, blocks, sink.blocks(), *guess);
+        }
+        assert!(reader.read_bufs().room() > 0);
         let n = (*reads.next().unwrap()).min(bytes.len());
         let n = fill(&mut reader, &bytes[..n]);
         bytes = &bytes[n..];
@@ -47,6 +81,7 @@ fn read_by_bytes(mut bytes: &[u8], sizes: &[usize], sink: &mut Recorder) -> Coun
         }
     }
     assert_eq!(reader.block_in_progress(), None);
+    assert_eq!((sink.given, reader.blocks_held()), (0, 0));
     reader.take_counts()
 }
 
@@ -101,6 +136,13 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     proptest::collection::vec(size, 1..8)
 }
 
+fn guesses() -> impl Strategy<Value = Vec<Guess>> {
+    proptest::collection::vec(
+        (0..6_usize, prop_oneof![3 => Just(0), 1 => 1..3_usize]),
+        0..5,
+    )
+}
+
 fn flags() -> impl Strategy<Value = Vec<bool>> {
     // Never always: that would be a sink that nothing gets past.
     proptest::collection::vec(any::<bool>(), 0..6)
@@ -109,10 +151,11 @@ fn flags() -> impl Strategy<Value = Vec<bool>> {
 proptest! {
     #[test]
     fn any_split_gives_the_same_items(
-        items in items(), sizes in sizes(), waits in flags(), breaks in flags(),
+        items in items(), sizes in sizes(), guesses in guesses(), waits in flags(), breaks in flags(),
     ) {
         let mut sink = Recorder::new(waits, breaks);
-        let counts = read_by_bytes(&stream(&items, true), &sizes, &mut sink);
+        let guesses = (&*blocks_of(&items), &*guesses);
+        let counts = read_by_bytes(&stream(&items, true), &sizes, guesses, &mut sink);
         prop_assert_eq!(sink.seen, expected(&items));
         prop_assert_eq!(counts, count(&items));
     }
@@ -132,8 +175,9 @@ proptest! {
         items in items(),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in any::<prop::sample::Index>(),
-        sizes in sizes(),
+        sizes in sizes(), guesses in guesses(),
     ) {
+        let blocks = blocks_of(&items);
         let mut bytes = stream(&items, true);
         if !bytes.is_empty() {
             for (at, byte) in damage {
@@ -142,9 +186,13 @@ proptest! {
             }
             bytes.truncate(1 + cut.index(bytes.len()));
         }
-        let whole = read_anything(&bytes, &[usize::MAX]);
-        prop_assert_eq!(&whole, &read_anything(&bytes, &sizes));
-        prop_assert_eq!(&whole, &read_anything(&bytes, &[1]));
+        let plain = |sizes: &[usize]| read_anything(&bytes, sizes, (&[], &[]));
+        let whole = plain(&[usize::MAX]);
+        prop_assert_eq!(&whole, &plain(&sizes));
+        prop_assert_eq!(&whole, &plain(&[1]));
+        for sizes in [&*sizes, &[usize::MAX], &[1]] {
+            prop_assert_eq!(&whole, &read_anything(&bytes, sizes, (&blocks, &guesses)));
+        }
     }
 
     #[test]
@@ -158,7 +206,8 @@ proptest! {
             bytes.push(id);
             bytes.extend(vec![id; body]);
         }
-        prop_assert_eq!(read_anything(&bytes, &[usize::MAX]), read_anything(&bytes, &sizes));
+        let plain = |sizes: &[usize]| read_anything(&bytes, sizes, (&[], &[]));
+        prop_assert_eq!(plain(&[usize::MAX]), plain(&sizes));
     }
 }
 
@@ -173,17 +222,17 @@ struct Told {
 }
 
 impl WireSink<Vec<u8>> for Told {
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<Vec<u8>> {
+    fn begin_block(&mut self, raw: RawBlock, ready: Option<Vec<u8>>) -> Landing<Vec<u8>> {
         if raw.offset.is_multiple_of(3) {
             self.seen.push(Seen::Discarded(raw));
             return Landing::Discard;
         }
-        Landing::Into(vec![0; raw.len as usize])
+        Landing::Into(ready.unwrap_or_else(|| vec![0; raw.len as usize]))
     }
 
     fn end_block(&mut self, raw: RawBlock, buf: Vec<u8>) -> ControlFlow<()> {
         self.seen.push(Seen::Landed(raw));
-        self.payloads.push(buf);
+        self.payloads.push(buf[..raw.len as usize].to_vec());
         ControlFlow::Continue(())
     }
 
@@ -191,9 +240,16 @@ impl WireSink<Vec<u8>> for Told {
         self.seen.push(Seen::Message(Item::from_message(message)));
         ControlFlow::Continue(())
     }
+
+    fn spare(&mut self, _: Vec<u8>) {}
 }
 
-fn read_anything(mut bytes: &[u8], sizes: &[usize]) -> Told {
+fn read_anything(
+    mut bytes: &[u8],
+    sizes: &[usize],
+    (blocks, guesses): (&[RawBlock], &[Guess]),
+) -> Told {
+    let mut guesses = guesses.iter().cycle();
     let mut reader = WireReader::new(Limits::new(Some(5000)));
     let mut told = Told::default();
     let mut reads = sizes.iter().cycle();
@@ -207,6 +263,11 @@ fn read_anything(mut bytes: &[u8], sizes: &[usize]) -> Told {
         }
         if bytes.is_empty() {
             break;
+        }
+        let seen = told.seen.iter();
+        let done = seen.filter(|seen| !matches!(seen, Seen::Message(_)));
+        if let Some(guess) = guesses.next() {
+            expect(&mut reader, blocks, done.count(), *guess);
         }
         let n = (*reads.next().unwrap()).min(bytes.len());
         let n = fill(&mut reader, &bytes[..n]);

@@ -97,6 +97,8 @@ pub struct Side {
     pub notices: Vec<Notice>,
     /// Why connections were closed from here.
     pub closes: Vec<CloseReason>,
+    /// Buffers that were offered for one read, at most.
+    pub widest: usize,
 }
 
 pub fn addr(n: u8) -> SocketAddr {
@@ -161,6 +163,7 @@ impl Side {
             out: VecDeque::new(),
             notices: Vec::new(),
             closes: Vec::new(),
+            widest: 0,
         }
     }
 
@@ -219,15 +222,15 @@ impl Side {
     pub fn read(&mut self, now: Instant, from: &mut VecDeque<u8>, rng: &mut Rng) {
         let Some(conn) = self.conn else { return };
         while !from.is_empty() {
-            let [a, b] = self.node.read_bufs(now, conn);
-            let room = a.len() + b.len();
+            self.node.read_goal(now, conn);
+            self.widest = self.widest.max(self.node.read_bufs(now, conn).count());
+            let room = self.node.read_bufs(now, conn).room();
             if room == 0 {
                 return;
             }
             let n = (1 + rng.index(room)).min(from.len());
-            for slot in a.iter_mut().chain(b).take(n) {
-                *slot = from.pop_front().unwrap();
-            }
+            let bytes: Vec<u8> = from.drain(..n).collect();
+            assert_eq!(self.node.read_bufs(now, conn).put(&bytes), n);
             self.node.handle_read(now, conn, n);
             self.act(now);
         }

@@ -45,27 +45,12 @@ impl<B> std::fmt::Debug for PeerCx<'_, B> {
 }
 
 impl<B> WireSink<B> for PeerCx<'_, B> {
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<B> {
-        let Some(block) = self.swarm.geometry.block(raw) else {
-            self.fault = Some(Misbehaved::BlockOutOfRange);
-            return Landing::Discard;
-        };
-        let Some(peer) = self.swarm.peers.get(self.key) else {
-            return Landing::Discard;
-        };
-        let arrival = peer.requests.arrival(block);
-        if arrival == Arrival::NeverAsked {
-            self.fault = Some(Misbehaved::Unrequested);
+    fn begin_block(&mut self, raw: RawBlock, ready: Option<B>) -> Landing<B> {
+        if !self.is_wanted(raw) {
+            ready.into_iter().for_each(|buf| self.bufs.put(buf));
             return Landing::Discard;
         }
-        let asked = arrival == Arrival::Asked;
-        if !self.swarm.assembly.wants(block, self.key, asked) {
-            // It came from somebody else, or its piece is done or left to somebody else: skip it, and
-            // settle the request now.
-            self.settle(block);
-            return Landing::Discard;
-        }
-        match self.bufs.take() {
+        match ready.or_else(|| self.bufs.take()) {
             Some(buf) => Landing::Into(buf),
             None => {
                 self.starved = true;
@@ -91,6 +76,10 @@ impl<B> WireSink<B> for PeerCx<'_, B> {
             Ok(()) => ControlFlow::Continue(()),
             Err(why) => self.misbehaved(why),
         }
+    }
+
+    fn spare(&mut self, buf: B) {
+        self.bufs.put(buf);
     }
 }
 
@@ -416,6 +405,30 @@ impl<B> PeerCx<'_, B> {
             peer.barren_at = None;
         }
         Ok(())
+    }
+
+    /// Whether a block that begins to arrive is of use.
+    fn is_wanted(&mut self, raw: RawBlock) -> bool {
+        let Some(block) = self.swarm.geometry.block(raw) else {
+            self.fault = Some(Misbehaved::BlockOutOfRange);
+            return false;
+        };
+        let Some(peer) = self.swarm.peers.get(self.key) else {
+            return false;
+        };
+        let arrival = peer.requests.arrival(block);
+        if arrival == Arrival::NeverAsked {
+            self.fault = Some(Misbehaved::Unrequested);
+            return false;
+        }
+        let asked = arrival == Arrival::Asked;
+        let wanted = self.swarm.assembly.wants(block, self.key, asked);
+        if !wanted {
+            // It came from somebody else, or its piece is done or left to somebody else: skip it, and
+            // settle the request now.
+            self.settle(block);
+        }
+        wanted
     }
 
     /// The request for a block that will not be used is answered.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use torr_base::{BLOCK_LEN, Block, Instant};
+use torr_base::{BLOCK_LEN, Block, Instant, RawBlock};
 
 /// Requests never fall below this while a peer is worth asking at all.
 const DEPTH_MIN: u32 = 4;
@@ -26,6 +26,8 @@ const GOAL_TIME: Duration = Duration::from_millis(5);
 /// … but no more than this, and any number where that would be less than a few blocks.
 const GOAL_MAX: u64 = 1024 * 1024;
 const GOAL_MIN: u64 = 64 * 1024;
+/// Blocks of a fast peer that one read may bring, beside the one that is arriving.
+const EXPECTED_MAX: usize = 64;
 /// After so long without a block there is nothing to be waited for.
 const GOAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A peer that is silent for longer is not counted on.
@@ -225,6 +227,17 @@ impl Requests {
             1
         };
         self.goal
+    }
+
+    /// What it is likely to send after the block that is due, in order: twice the goal that was told last.
+    pub(crate) fn expected(&self, due: Option<RawBlock>) -> impl Iterator<Item = RawBlock> {
+        let count = match self.goal {
+            0 | 1 => 0,
+            goal => (2 * goal / BLOCK_LEN as usize).min(EXPECTED_MAX),
+        };
+        let place = due.and_then(|due| self.asked.iter().position(|r| r.block.raw() == due));
+        let after = self.asked.iter().skip(place.map_or(0, |place| place + 1));
+        after.take(count).map(|request| request.block.raw())
     }
 
     /// Whether bytes may have come that were too few for the goal that was told, and the rest will not come.

@@ -113,7 +113,7 @@ impl<B> WireReader<B> {
         let Some(raw) = arrived.first_chunk().and_then(piece_raw) else {
             return Step::Stop(Progress::NeedMore);
         };
-        self.state = match sink.begin_block(raw) {
+        self.state = match sink.begin_block(raw, None) {
             Landing::Into(buf) => State::Block {
                 raw,
                 buf,

@@ -14,14 +14,18 @@ struct Sink {
     buffers: usize,
     discard: bool,
     asked: usize,
+    spared: usize,
     blocks: Vec<(RawBlock, Vec<u8>)>,
     messages: usize,
     last: String,
 }
 
 impl WireSink<Vec<u8>> for Sink {
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<Vec<u8>> {
+    fn begin_block(&mut self, raw: RawBlock, ready: Option<Vec<u8>>) -> Landing<Vec<u8>> {
         self.asked += 1;
+        if let Some(buf) = ready {
+            return Landing::Into(buf);
+        }
         if self.discard {
             return Landing::Discard;
         }
@@ -42,6 +46,10 @@ impl WireSink<Vec<u8>> for Sink {
         self.last = format!("{message:?}");
         ControlFlow::Continue(())
     }
+
+    fn spare(&mut self, _: Vec<u8>) {
+        self.spared += 1;
+    }
 }
 
 fn reader() -> WireReader<Vec<u8>> {
@@ -50,12 +58,10 @@ fn reader() -> WireReader<Vec<u8>> {
 
 /// One `readv`, and what it brought processed; how many bytes that were.
 fn read(reader: &mut WireReader<Vec<u8>>, bytes: &[u8], sink: &mut Sink) -> usize {
-    let [first, second] = reader.read_bufs();
-    let a = copy_to(first, bytes);
-    let b = copy_to(second, &bytes[a..]);
-    reader.advance(a + b);
+    let n = reader.read_bufs().put(bytes);
+    reader.advance(n);
     assert_eq!(reader.process(sink), Ok(Progress::NeedMore));
-    a + b
+    n
 }
 
 /// How many `readv`s it takes when all of it waits in the socket.
@@ -82,7 +88,7 @@ fn without_a_buffer_the_header_stays_and_nothing_is_read() {
     let mut reader = reader();
     let mut sink = Sink::default();
     let header = piece_header(RAW);
-    reader.read_bufs()[1][..13].copy_from_slice(&header);
+    assert_eq!(reader.read_bufs().put(&header), 13);
     reader.advance(13);
     for asked in 1..4 {
         assert_eq!(reader.process(&mut sink), Ok(Progress::Waiting));
@@ -90,8 +96,7 @@ fn without_a_buffer_the_header_stays_and_nothing_is_read() {
         assert!(reader.is_waiting());
         assert_eq!(reader.block_in_progress(), None);
         assert_eq!(reader.take_counts(), Counts::default());
-        let [first, second] = reader.read_bufs();
-        assert!(first.is_empty() && second.is_empty());
+        assert_eq!(reader.read_bufs().room(), 0);
     }
     sink.buffers = 1;
     assert_eq!(reader.process(&mut sink), Ok(Progress::NeedMore));
@@ -122,6 +127,55 @@ fn blocks_in_a_row_take_one_read_each() {
 }
 
 #[test]
+fn blocks_that_are_expected_take_one_read_in_all() {
+    let raws: Vec<_> = (0..50).map(|piece| RawBlock { piece, ..RAW }).collect();
+    let stream: Vec<u8> = raws
+        .iter()
+        .flat_map(|raw| [&piece_header(*raw)[..], &[raw.piece as u8; 1000]].concat())
+        .collect();
+    let (mut reader, mut sink) = (reader(), Sink::default());
+    let expect = |reader: &mut WireReader<Vec<u8>>, raws: &[RawBlock]| {
+        assert!(reader.may_expect());
+        raws.iter()
+            .for_each(|raw| reader.expect(*raw, vec![0; 1000]));
+    };
+    expect(&mut reader, &raws[..40]);
+    assert_eq!(read(&mut reader, &stream, &mut sink), 40 * 1013);
+    assert_eq!(
+        (sink.blocks.len(), sink.spared, reader.blocks_held()),
+        (40, 0, 0)
+    );
+    // In the middle of one, and more than come.
+    expect(&mut reader, &raws[40..]);
+    let part = &stream[40 * 1013..43 * 1013 + 500];
+    assert_eq!(read(&mut reader, part, &mut sink), part.len());
+    assert_eq!(
+        (sink.blocks.len(), sink.spared, reader.blocks_held()),
+        (43, 6, 1)
+    );
+    assert_eq!(reader.block_bytes(), Some(487));
+    // Something comes between: nothing is lost, and the buffers come back.
+    sink.buffers = 10;
+    expect(&mut reader, &raws[44..]);
+    let between = [
+        &stream[43 * 1013 + 500..46 * 1013],
+        &written(&[Message::Have(7)]),
+    ]
+    .concat();
+    let last = [&between, &stream[46 * 1013..]].concat();
+    let n = read(&mut reader, &last, &mut sink);
+    assert_eq!(read(&mut reader, &last[n..], &mut sink), last.len() - n);
+    assert_eq!((sink.messages, sink.last.as_str()), (1, "Have(7)"));
+    assert_eq!((sink.spared, sink.buffers), (6 + 4, 6));
+    assert_eq!(sink.blocks.len(), 50);
+    for (at, (raw, buf)) in sink.blocks.iter().enumerate() {
+        assert_eq!((raw, buf), (&raws[at], &vec![at as u8; 1000]));
+    }
+    let counts = reader.take_counts();
+    assert_eq!((counts.payload, counts.overhead), (50_000, 50 * 13 + 9));
+}
+
+#[test]
 fn a_burst_of_requests_takes_few_reads_and_a_quiet_peer_little_memory() {
     let mut reader = reader();
     let mut sink = Sink::default();
@@ -148,7 +202,8 @@ fn with_a_block_in_progress_little_is_read_past_it() {
     read(&mut reader, &piece_header(RAW), &mut sink);
     read(&mut reader, &[1; 300], &mut sink);
     assert_eq!(reader.block_bytes(), Some(300));
-    assert_eq!(reader.read_bufs().map(|buf| buf.len()), [700, SPILL_LEN]);
+    let lens: Vec<usize> = reader.read_bufs().map(|buf| buf.len()).collect();
+    assert_eq!(lens, [700, SPILL_LEN]);
 }
 
 #[test]
@@ -272,7 +327,7 @@ fn a_broken_stream_stays_broken() {
     let mut sink = Sink::default();
     let mut stream = written(&[Message::Choke]);
     stream.extend([0, 0, 0, 4, 4, 0, 0, 0]);
-    let n = copy_to(reader.read_bufs()[1], &stream);
+    let n = reader.read_bufs().put(&stream);
     reader.advance(n);
     let error = WireError::Length {
         name: "have",
@@ -292,9 +347,10 @@ fn a_broken_stream_stays_broken() {
 fn a_buffer_too_short_is_a_bug() {
     struct Short;
     impl WireSink<Vec<u8>> for Short {
-        fn begin_block(&mut self, _: RawBlock) -> Landing<Vec<u8>> {
+        fn begin_block(&mut self, _: RawBlock, _: Option<Vec<u8>>) -> Landing<Vec<u8>> {
             Landing::Into(vec![0; 999])
         }
+        fn spare(&mut self, _: Vec<u8>) {}
         fn end_block(&mut self, _: RawBlock, _: Vec<u8>) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
@@ -303,7 +359,7 @@ fn a_buffer_too_short_is_a_bug() {
         }
     }
     let mut reader = reader();
-    let n = copy_to(reader.read_bufs()[1], &piece_header(RAW));
+    let n = reader.read_bufs().put(&piece_header(RAW));
     reader.advance(n);
     let _ = reader.process(&mut Short);
 }

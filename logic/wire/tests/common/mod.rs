@@ -147,6 +147,8 @@ pub(crate) struct Recorder {
     breaks: Vec<bool>,
     calls: usize,
     just_waited: bool,
+    /// Buffers of expected blocks that the reader has.
+    pub(crate) given: usize,
 }
 
 impl Recorder {
@@ -157,6 +159,27 @@ impl Recorder {
             breaks,
             calls: 0,
             just_waited: false,
+            given: 0,
+        }
+    }
+
+    /// Blocks that are done with.
+    pub(crate) fn blocks(&self) -> usize {
+        let blocks = self.seen.iter();
+        blocks
+            .filter(|seen| !matches!(seen, Seen::Message(_)))
+            .count()
+    }
+
+    /// A block that was expected never waits.
+    fn ready<B>(&mut self, raw: RawBlock, buf: B) -> Landing<B> {
+        self.given -= 1;
+        match Self::mood(raw) {
+            Mood::Discard => {
+                self.seen.push(Seen::Discarded(raw));
+                Landing::Discard
+            }
+            Mood::Take | Mood::Wait => Landing::Into(buf),
         }
     }
 
@@ -199,9 +222,12 @@ impl Recorder {
 }
 
 impl WireSink<Vec<u8>> for Recorder {
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<Vec<u8>> {
+    fn begin_block(&mut self, raw: RawBlock, ready: Option<Vec<u8>>) -> Landing<Vec<u8>> {
         assert!((1..=BLOCK_LEN).contains(&raw.len));
-        self.landing(raw, || vec![0xee; BLOCK_LEN as usize])
+        match ready {
+            Some(buf) => self.ready(raw, buf),
+            None => self.landing(raw, || vec![0xee; BLOCK_LEN as usize]),
+        }
     }
 
     fn end_block(&mut self, raw: RawBlock, buf: Vec<u8>) -> ControlFlow<()> {
@@ -216,6 +242,10 @@ impl WireSink<Vec<u8>> for Recorder {
         self.seen.push(Seen::Message(Item::from_message(message)));
         self.flow()
     }
+
+    fn spare(&mut self, _: Vec<u8>) {
+        self.given -= 1;
+    }
 }
 
 /// A block without bytes, as the simulator has it.
@@ -225,7 +255,7 @@ pub(crate) struct Phantom {
 }
 
 impl WireSink<Phantom> for Recorder {
-    fn begin_block(&mut self, raw: RawBlock) -> Landing<Phantom> {
+    fn begin_block(&mut self, raw: RawBlock, _: Option<Phantom>) -> Landing<Phantom> {
         self.landing(raw, || Phantom { marked: false })
     }
 
@@ -238,6 +268,8 @@ impl WireSink<Phantom> for Recorder {
     fn message(&mut self, message: Message<'_>) -> ControlFlow<()> {
         WireSink::<Vec<u8>>::message(self, message)
     }
+
+    fn spare(&mut self, _: Phantom) {}
 }
 
 /// What a perfect reader brings.

@@ -32,7 +32,7 @@ pub struct SessionConfig {
     pub encryption: Encryption,
     /// Peers may tell each other of peers (BEP 11), but for private torrents.
     pub pex: bool,
-    /// Let trackers of the open Internet lead to private addresses.
+    /// Let trackers of the open Internet lead to private addresses, and take web seeds there.
     pub allow_private: bool,
     /// Connections of all torrents together, and of each. There are fewer where the process may not open as
     /// many descriptors, even after its soft limit was raised to the hard one.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use torr_metainfo::{FileIndex, MetainfoError};
-use torr_node::TrackerEvent;
+use torr_node::{TrackerEvent, WebEvent};
 use torr_store::StorageError;
 
 /// What waits for one listener, milestones aside.
@@ -38,6 +38,8 @@ pub enum Event {
     Synced,
     /// A tracker answered, warned or failed. The URL is masked.
     Tracker { url: String, event: TrackerEvent },
+    /// A web seed failed, was given up, or was caught. The URL is masked.
+    WebSeed { url: String, event: WebEvent },
     /// A peer was caught at something that no honest peer does.
     PeerBanned { addr: SocketAddr, why: String },
     /// Something that a person should know though it stops nothing. A milestone.
@@ -75,6 +77,7 @@ impl Event {
             Self::Checking { .. }
             | Self::FileDone { .. }
             | Self::Tracker { .. }
+            | Self::WebSeed { .. }
             | Self::PeerBanned { .. } => false,
         }
     }

@@ -61,7 +61,8 @@ pub use torr_disk::{
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};
 pub use torr_node::{
-    CloseReason, Encryption, MetadataStats, PeerStats, TrackerEvent, TrackerState,
+    CloseReason, Encryption, MetadataStats, PeerStats, TrackerEvent, TrackerState, WebEvent,
+    WebFault,
 };
 pub use torr_store::{StorageError, StorageErrorKind, StorageOp};
 pub use torr_tracker::server::ServerConfig;

@@ -29,6 +29,9 @@ pub struct TorrentStats {
     /// Connected, and of those the ones that have everything.
     pub peers: u32,
     pub seeds: u32,
+    /// Web seeds that are used, and what of the payload received came from them.
+    pub web_seeds: u32,
+    pub web_downloaded: u64,
     /// Connections whose handshake is not through.
     pub half_open: u32,
     /// Addresses known and not connected.
@@ -75,6 +78,8 @@ impl TorrentStats {
             up_rate: 0,
             peers: 0,
             seeds: 0,
+            web_seeds: 0,
+            web_downloaded: 0,
             half_open: 0,
             candidates: 0,
             tracker_seeds: None,
@@ -112,6 +117,8 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             up_rate: swarm.up_rate,
             peers: swarm.peers,
             seeds: swarm.seeds,
+            web_seeds: swarm.web_seeds,
+            web_downloaded: swarm.web_downloaded,
             half_open: node.half_open,
             candidates: swarm.candidates,
             tracker_seeds: node.tracker_seeds,

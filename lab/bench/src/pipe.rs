@@ -66,6 +66,7 @@ impl Side {
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),
             metadata: None,
+            web: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,
@@ -123,7 +124,10 @@ impl Side {
                 | Action::Http { .. }
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
-                | Action::Datagram { .. } => {}
+                | Action::Datagram { .. }
+                | Action::WebFetch { .. }
+                | Action::WebWake { .. }
+                | Action::WebCancel { .. } => {}
             }
         }
         dialled

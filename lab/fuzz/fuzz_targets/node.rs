@@ -52,6 +52,9 @@ fn act(node: &mut Node<BlockBuf>, now: Instant) {
             | Action::Resolve { .. }
             | Action::CancelRequest { .. }
             | Action::Datagram { .. }
+            | Action::WebFetch { .. }
+            | Action::WebWake { .. }
+            | Action::WebCancel { .. }
             | Action::Tell { .. } => {}
         }
         node.check_invariants();
@@ -88,6 +91,7 @@ fuzz_target!(|bytes: &[u8]| {
         partial: Vec::new(),
         wanted: Bitfield::full(pieces),
         metadata: None,
+        web: None,
         high: Vec::new(),
         files: vec![FilePieces { file: 0, pieces: 0..pieces }],
     };

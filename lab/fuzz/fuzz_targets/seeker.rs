@@ -69,6 +69,9 @@ fn act(node: &mut Node<BlockBuf>, now: Instant, key: Option<TorrentKey>) {
             | Action::Resolve { .. }
             | Action::CancelRequest { .. }
             | Action::Datagram { .. }
+            | Action::WebFetch { .. }
+            | Action::WebWake { .. }
+            | Action::WebCancel { .. }
             | Action::Tell { .. } => {}
         }
         node.check_invariants();
@@ -90,6 +93,7 @@ fn torrent_init() -> SwarmInit {
         wanted: Bitfield::full(pieces),
         high: Vec::new(),
         metadata: None,
+        web: None,
         files: vec![FilePieces { file: 0, pieces: 0..pieces }],
     }
 }

@@ -50,7 +50,7 @@ impl<B> Node<B> {
             ]
         });
         let sweep = (!self.conns.is_empty()).then(|| self.swept + SWEEP);
-        let throttled = !self.throttled.is_empty();
+        let throttled = !self.throttled.is_empty() || !self.web_throttled.is_empty();
         let rates = [self.down.ready_at(), self.up.ready_at()];
         let rates = rates.into_iter().filter(|_| throttled);
         torrents.chain([sweep]).chain(rates).flatten().min()

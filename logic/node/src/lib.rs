@@ -9,6 +9,7 @@
 //!      │ traffic: accepts, handshakes, bytes in and out     │
 //!      │ encryption: keys before the handshake, ciphers     │
 //!      │ clock:   timers, announces                         │
+//!      │ web:     answers of web seeds                      │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
 //! ```
@@ -27,16 +28,18 @@ mod invariants;
 mod node;
 mod traffic;
 mod types;
+mod web;
 
 pub use conn::Rest;
 pub use encryption::Encryption;
 pub use node::{AddError, Node};
 pub use torr_swarm::{
-    CloseReason, ConnKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice, PeerKey,
-    PeerStats, Phase, SwarmInit, SwarmStats,
+    CloseReason, ConnKey, FetchKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice,
+    PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,
+    WebInit,
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
     Action, Frame, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey, TorrentMark,
-    TorrentStats, TrackerLine, TrackerRequest,
+    TorrentStats, TrackerLine, TrackerRequest, WebFetch, WebFlow,
 };

@@ -86,6 +86,7 @@ pub(crate) struct Network {
     pub(crate) encryption: Encryption,
     pub(crate) upload: bool,
     pub(crate) pex: bool,
+    pub(crate) allow_private: bool,
 }
 
 #[derive(Debug)]
@@ -229,6 +230,7 @@ fn network(
             .unwrap_or_default(),
         upload: !settings.flag("no-upload")?,
         pex: !settings.flag("no-pex")?,
+        allow_private: settings.flag("allow-private")?,
     })
 }
 

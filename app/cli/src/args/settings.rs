@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 21] = [
+pub(crate) const SETTINGS: [(&str, &str); 22] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -29,6 +29,7 @@ pub(crate) const SETTINGS: [(&str, &str); 21] = [
     ("encrypt", "prefer"),
     ("no-upload", "false"),
     ("no-pex", "false"),
+    ("allow-private", "false"),
     ("seed", "false"),
     ("ratio", ""),
     ("seed-time", ""),
@@ -203,6 +204,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("preallocate", args.preallocate),
         ("no-upload", args.no_upload),
         ("no-pex", args.no_pex),
+        ("allow-private", args.allow_private),
         ("seed", args.seed),
         ("quiet", args.quiet),
         ("verbose", args.verbose),

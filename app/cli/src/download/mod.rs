@@ -324,6 +324,7 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
             encryption: high.network.encryption,
             allow_upload: high.network.upload,
             pex: high.network.pex,
+            allow_private: high.network.allow_private,
             ..SessionConfig::new(high.disk.state.clone())
         },
         torrents,

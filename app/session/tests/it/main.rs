@@ -11,3 +11,4 @@ mod swarm;
 mod transfer;
 mod trouble;
 mod upload;
+mod web;

@@ -178,6 +178,7 @@ async fn events_come_in_their_order() {
             Event::Checking { .. } => continue,
             Event::Tracker { .. }
             | Event::PeerBanned { .. }
+            | Event::WebSeed { .. }
             | Event::Warning(_)
             | Event::Failed(_) => panic!("{event:?}"),
         });

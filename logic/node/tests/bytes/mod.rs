@@ -132,6 +132,7 @@ impl Side {
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),
             metadata: None,
+            web: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,
@@ -191,7 +192,10 @@ impl Side {
                 | Action::Http { .. }
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
-                | Action::Datagram { .. } => {}
+                | Action::Datagram { .. }
+                | Action::WebFetch { .. }
+                | Action::WebWake { .. }
+                | Action::WebCancel { .. } => {}
             }
             self.node.check_invariants();
         }

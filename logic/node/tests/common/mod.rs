@@ -186,6 +186,7 @@ impl Rig {
             partial: partial.map(|(p, b)| (PieceIndex::new(p), b)).collect(),
             wanted: Bitfield::full(setup.pieces),
             metadata: None,
+            web: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,
@@ -349,7 +350,10 @@ impl Rig {
                 | Action::Http { .. }
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
-                | Action::Datagram { .. } => {}
+                | Action::Datagram { .. }
+                | Action::WebFetch { .. }
+                | Action::WebWake { .. }
+                | Action::WebCancel { .. } => {}
             }
         }
         if self.strict {

@@ -59,7 +59,7 @@ impl<B> WireSink<B> for PeerCx<'_, B> {
             return Landing::Discard;
         }
         let asked = arrival == Arrival::Asked;
-        if !self.swarm.assembly.wants(block, self.key, asked) {
+        if !self.swarm.assembly.wants(block, self.key.into(), asked) {
             // It came from somebody else, or its piece is done or left to somebody else: skip it, and
             // settle the request now.
             self.settle(block);
@@ -387,7 +387,7 @@ impl<B> PeerCx<'_, B> {
             } else {
                 peer.reject(block.piece, self.now);
             }
-            self.swarm.disown(self.key, block.piece);
+            self.swarm.disown(self.key.into(), block.piece);
             self.swarm.release_request(block);
         }
         Ok(())
@@ -432,7 +432,7 @@ impl<B> PeerCx<'_, B> {
         let arrival = peer.requests.complete(block, self.now);
         let askers = swarm.assembly.asked(block);
         let others = askers > u8::from(arrival == Arrival::Asked);
-        match swarm.assembly.place(block, buf, self.key, self.now) {
+        match swarm.assembly.place(block, buf, self.key.into(), self.now) {
             Placed::Unwanted(buf) => {
                 swarm.wasted += u64::from(block.len);
                 self.bufs.put(buf);
@@ -445,7 +445,7 @@ impl<B> PeerCx<'_, B> {
             Placed::Last => swarm.close_piece(self.now, block.piece, self.out),
         }
         if others {
-            swarm.cancel_at_others(block, self.key, self.out);
+            swarm.cancel_at_others(block, self.key.into(), self.out);
         }
     }
 }

@@ -25,4 +25,5 @@ pub mod sandbox;
 pub mod scenario;
 pub mod swarm;
 pub mod tracker;
+pub mod web;
 pub mod world;

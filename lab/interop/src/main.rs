@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use torr_interop::client::{Client, Tools};
 use torr_interop::runner::{self, Cell, Context};
-use torr_interop::{encryption, helper, magnet, matrix, sandbox, scenario, swarm};
+use torr_interop::{encryption, helper, magnet, matrix, sandbox, scenario, swarm, web};
 
 const USAGE: &str = "\
 usage: torr-interop list                 the cells of `run` and of `foreign`
@@ -90,6 +90,7 @@ fn all_cells() -> Vec<Cell> {
     cells.extend(matrix::torr_tracker_cells());
     cells.extend(encryption::cells());
     cells.extend(magnet::cells());
+    cells.extend(web::cells());
     cells.extend(swarm::cells(
         &[Client::Torr, Client::Libtorrent],
         EVERYBODY,

@@ -37,7 +37,9 @@ enum Bad {
     Busy,
     /// To the file itself, after so many redirects.
     Redirects(u32),
-    /// Says that it is gzip and is not HTTP at all.
+    /// To somewhere else.
+    LedTo(&'static str),
+    /// No HTTP at all.
     Rubbish,
 }
 
@@ -135,6 +137,11 @@ impl Site {
         };
         let path = decode(path);
         let mut head = |text: &str| socket.write_all(text.as_bytes()).ok();
+        if let Bad::LedTo(elsewhere) = self.bad {
+            return head(&format!(
+                "HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n"
+            ));
+        }
         if let Bad::Redirects(n) = self.bad
             && hops < n
         {
@@ -169,7 +176,7 @@ impl Site {
                 ))?;
                 socket.write_all(file).ok()
             }
-            Bad::Absent => unreachable!("answered above"),
+            Bad::Absent | Bad::LedTo(_) => unreachable!("answered above"),
             Bad::Short => {
                 head(&format!("{partial}{right}\r\n"))?;
                 socket.write_all(body.get(..len / 2)?).ok()?;
@@ -383,7 +390,7 @@ async fn every_bad_answer_costs_the_web_seed_and_nobody_else() {
                 assert!(transport, "{bad:?}: {why:?}");
                 why.clone()
             }
-            Bad::No | Bad::Slow(_) => unreachable!("these are good"),
+            Bad::No | Bad::Slow(_) | Bad::LedTo(_) => unreachable!("not of these"),
         };
         assert_eq!(why, expected, "{bad:?}: {told:?}");
         leech.end().await;
@@ -392,7 +399,7 @@ async fn every_bad_answer_costs_the_web_seed_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn redirects_and_busy_times_are_survived() {
+async fn redirects_are_followed() {
     let payload = Payload::single("led.bin", 2_000_000, 32_768);
     let server = Server::start(&payload, Bad::Redirects(3));
     let payload = with_seeds(payload, &[server.url()]);
@@ -480,6 +487,46 @@ async fn memory_stays_bounded_where_the_server_is_faster_than_the_disk_may_take(
 }
 
 #[tokio::test]
+async fn a_redirect_leads_nowhere_near() {
+    for (elsewhere, why) in [
+        (
+            "http://169.254.169.254/latest/meta-data",
+            "never connected to",
+        ),
+        ("http://10.0.0.1/x", "private network"),
+        ("http://127.0.0.1:1/x?reboot=1", "query"),
+        ("ftp://127.0.0.1/x", "not an http"),
+    ] {
+        let payload = Payload::single("led", 100_000, 32_768);
+        let server = Server::start(&payload, Bad::LedTo(elsewhere));
+        let payload = with_seeds(payload, &[server.url()]);
+        let leech = Side::new().await;
+        let torrent = leech.leech(&payload, &[]).await;
+        let (_, event) = web_event(&torrent).await;
+        assert!(
+            matches!(event, WebEvent::GaveUp { .. }),
+            "{elsewhere}: {event:?}"
+        );
+        assert!(event.to_string().contains(why), "{elsewhere}: {event}");
+        assert_eq!((server.requests(), torrent.stats().web_seeds), (1, 0));
+        leech.end().await;
+    }
+}
+
+/// The first news of a web seed.
+async fn web_event(torrent: &Torrent) -> (String, WebEvent) {
+    let mut events = torrent.events();
+    let found = async {
+        loop {
+            if let Some(Event::WebSeed { url, event }) = events.next().await {
+                return (url, event);
+            }
+        }
+    };
+    tokio::time::timeout(LONG, found).await.unwrap()
+}
+
+#[tokio::test]
 async fn a_query_on_this_machine_is_not_asked() {
     let payload = Payload::single("asked", 100_000, 32_768);
     let server = Server::start(&payload, Bad::No);
@@ -487,15 +534,7 @@ async fn a_query_on_this_machine_is_not_asked() {
     let payload = with_seeds(payload, &[secret, "ftp://127.0.0.1/x".to_owned()]);
     let leech = Side::new().await;
     let torrent = leech.leech(&payload, &[]).await;
-    let mut events = torrent.events();
-    let found = tokio::time::timeout(LONG, async {
-        loop {
-            if let Some(Event::WebSeed { url, event }) = events.next().await {
-                return (url, event);
-            }
-        }
-    });
-    let (url, event) = found.await.unwrap();
+    let (url, event) = web_event(&torrent).await;
     assert!(
         matches!(
             event,

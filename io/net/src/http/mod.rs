@@ -5,7 +5,7 @@
 //! each one is a hop.
 //!
 //! - A connection serves one request; nothing is kept open that would have to be closed at the end. Those of
-//!   web seeds are kept for the next range ([`range`]).
+//!   web seeds are kept for the next range.
 //! - Certificates are checked against the system's list, always. There is no switch.
 //! - The system's proxy settings are not read.
 //!

@@ -8,6 +8,7 @@ use torr_base::{BLOCK_LEN, Geometry, Instant, PieceIndex};
 use super::gap;
 use crate::action::{PeerKey, Source};
 use crate::assembly::Stage;
+use crate::peer::Peer;
 use crate::swarm::Swarm;
 
 /// How long a run should take, and its length in bytes at least and at most.
@@ -89,8 +90,16 @@ impl<B> Swarm<B> {
         }
         let peers = &self.peers;
         let source = Source::Web(place);
-        // As with peers: a suspect piece is not left again to who was slow with it, while there are others.
-        let may_try = |piece| peers.is_empty() || !self.blame.was_slow(piece, source);
+        // As with peers: a suspect piece is not left again to who was slow with it, while somebody else could
+        // have it.
+        let fresh = |piece, (key, peer): (PeerKey, &Peer<B>)| {
+            let slow = self.blame.was_slow(piece, key.into());
+            !slow && peer.have.get(piece) && peer.may_ask(piece)
+        };
+        let may_try = |piece| {
+            let slow = self.blame.was_slow(piece, source);
+            !slow || !peers.iter().any(|other| fresh(piece, other))
+        };
         let free =
             |piece: PieceIndex| a.is_candidate(piece) && seed.may_give(piece) && may_try(piece);
         let pieces = self.geometry.piece_count();

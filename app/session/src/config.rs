@@ -38,7 +38,7 @@ pub struct SessionConfig {
     /// Where to look for nodes of the DHT when none is known, names or addresses; the well-known ones where
     /// there are none here.
     pub dht_nodes: Vec<(String, u16)>,
-    /// Let trackers of the open Internet lead to private addresses.
+    /// Let trackers of the open Internet lead to private addresses, and take web seeds there.
     pub allow_private: bool,
     /// Connections of all torrents together, and of each. There are fewer where the process may not open as
     /// many descriptors, even after its soft limit was raised to the hard one.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use torr_metainfo::{FileIndex, MetainfoError};
-use torr_node::{SearchStats, TrackerEvent};
+use torr_node::{SearchStats, TrackerEvent, WebEvent};
 use torr_store::StorageError;
 
 /// What waits for one listener, milestones aside.
@@ -40,6 +40,8 @@ pub enum Event {
     Tracker { url: String, event: TrackerEvent },
     /// A round of its search in the DHT is over.
     Dht(SearchStats),
+    /// A web seed failed, was given up, or was caught. The URL is masked.
+    WebSeed { url: String, event: WebEvent },
     /// A peer was caught at something that no honest peer does.
     PeerBanned { addr: SocketAddr, why: String },
     /// Something that a person should know though it stops nothing. A milestone.
@@ -78,6 +80,7 @@ impl Event {
             | Self::FileDone { .. }
             | Self::Tracker { .. }
             | Self::Dht(_)
+            | Self::WebSeed { .. }
             | Self::PeerBanned { .. } => false,
         }
     }

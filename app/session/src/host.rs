@@ -158,7 +158,8 @@ impl SessionHost {
             self.files.0.add(shared.id, &served);
         }
         let known = shared.known().expect("what is open is known");
-        let swarm = SwarmInit::new(&known.info, &joining.wanted, opened.have, opened.partial);
+        let mut swarm = SwarmInit::new(&known.info, &joining.wanted, opened.have, opened.partial);
+        swarm.web = known.web();
         let stage = *lock(&shared.stage);
         let late = matches!(stage, Stage::Found { .. });
         if joining.super_seed && (late || !swarm.have.is_full()) {
@@ -245,6 +246,7 @@ impl Host for SessionHost {
                     u32::try_from(file).expect("a torrent has at most 2^20 files"),
                 ),
             },
+            Notice::WebSeed { url, event } => Event::WebSeed { url, event },
             Notice::Banned { addr, why } => Event::PeerBanned {
                 addr,
                 why: why.to_string(),

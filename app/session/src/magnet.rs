@@ -88,7 +88,8 @@ impl Seeking {
         let info = Arc::new(Info::parse(&bytes.0)?);
         let wanted = choose(&self.add, &self.magnet, &info)?;
         let meta = Metainfo::from_info(Arc::clone(&info), &self.trackers, &self.magnet.web_seeds);
-        let known = Known::new(info, meta.to_bytes().into(), &self.add);
+        let web_seeds = self.magnet.web_seeds.clone();
+        let known = Known::new(info, meta.to_bytes().into(), web_seeds, &self.add);
         Ok((known, wanted))
     }
 }

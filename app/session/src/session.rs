@@ -201,7 +201,9 @@ impl Session {
         if let Some(magnet) = magnet {
             add.peers.extend(literal_peers(magnet));
         }
-        let known = Known::new(Arc::clone(info), bytes.into(), &add);
+        let mut web_seeds = metainfo.web_seeds().to_vec();
+        web_seeds.extend(magnet.into_iter().flat_map(|it| it.web_seeds.clone()));
+        let known = Known::new(Arc::clone(info), bytes.into(), web_seeds, &add);
         let shared = Arc::new(Shared::new(self.0.fresh_storage(), known));
         let state_dir = self.0.state_dir.clone();
         let opening = Opening::new(&shared, add, wanted, trackers, state_dir);

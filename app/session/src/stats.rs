@@ -31,6 +31,9 @@ pub struct TorrentStats {
     pub seeds: u32,
     /// Peers are told of pieces one by one, until all are out.
     pub super_seeding: bool,
+    /// Web seeds that are used, and what of the payload received came from them.
+    pub web_seeds: u32,
+    pub web_downloaded: u64,
     /// Connections whose handshake is not through.
     pub half_open: u32,
     /// Addresses known and not connected.
@@ -80,6 +83,8 @@ impl TorrentStats {
             peers: 0,
             seeds: 0,
             super_seeding: false,
+            web_seeds: 0,
+            web_downloaded: 0,
             half_open: 0,
             candidates: 0,
             tracker_seeds: None,
@@ -119,6 +124,8 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             peers: swarm.peers,
             seeds: swarm.seeds,
             super_seeding: swarm.super_seeding,
+            web_seeds: swarm.web_seeds,
+            web_downloaded: swarm.web_downloaded,
             half_open: node.half_open,
             candidates: swarm.candidates,
             tracker_seeds: node.tracker_seeds,

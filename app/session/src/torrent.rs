@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use torr_base::{InfoHash, Instant};
 use torr_metainfo::{FileIndex, Info};
-use torr_node::{Node, PeerStats, TorrentKey};
+use torr_node::{Node, PeerStats, TorrentKey, WebFiles, WebInit};
 use torr_store::{BlockBuf, StorageId};
 
 use crate::SessionError;
@@ -46,19 +46,38 @@ pub(crate) struct Known {
     pub(crate) info: Arc<Info>,
     /// The .torrent.
     pub(crate) torrent: Arc<[u8]>,
+    /// Of the torrent, and of the link that led to it (BEP 19).
+    pub(crate) web_seeds: Vec<String>,
     /// The top-level file or folder.
     path: PathBuf,
 }
 
 impl Known {
     /// The folder in `add` is absolute.
-    pub(crate) fn new(info: Arc<Info>, torrent: Arc<[u8]>, add: &AddTorrent) -> Self {
+    pub(crate) fn new(
+        info: Arc<Info>,
+        torrent: Arc<[u8]>,
+        web_seeds: Vec<String>,
+        add: &AddTorrent,
+    ) -> Self {
         let name = add.name.as_deref().unwrap_or(info.layout().root());
         Self {
             path: add.dir.join(name),
             info,
             torrent,
+            web_seeds,
         }
+    }
+}
+
+impl Known {
+    /// What the swarm needs to ask web seeds.
+    pub(crate) fn web(&self) -> Option<WebInit> {
+        let any = !self.web_seeds.is_empty();
+        any.then(|| WebInit {
+            urls: self.web_seeds.clone(),
+            files: WebFiles::Torrent(Arc::clone(&self.info)),
+        })
     }
 }
 
@@ -120,6 +139,7 @@ impl Shared {
             stats.state = TorrentState::Stopped;
             (stats.down_rate, stats.up_rate) = (0, 0);
             (stats.peers, stats.seeds, stats.half_open) = (0, 0, 0);
+            stats.web_seeds = 0;
         });
         self.hub.emit(&Event::Stopped);
     }
@@ -235,6 +255,7 @@ impl Torrent {
                 | Event::Tracker { .. }
                 | Event::Dht(_)
                 | Event::PeerBanned { .. }
+                | Event::WebSeed { .. }
                 | Event::Warning(_) => {}
             }
         }
@@ -261,6 +282,7 @@ impl Torrent {
                 | Event::Tracker { .. }
                 | Event::Dht(_)
                 | Event::PeerBanned { .. }
+                | Event::WebSeed { .. }
                 | Event::Warning(_) => {}
             }
         }

@@ -27,6 +27,7 @@ mod tasks;
 mod thread;
 pub mod tracker_server;
 mod traffic;
+mod web;
 
 pub use host::{Files, Host};
 pub use inbox::DiskInbox;

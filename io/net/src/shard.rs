@@ -25,7 +25,7 @@ use socket2::SockRef;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::{AbortHandle, JoinSet};
 use torr_base::Instant;
-use torr_node::{Action, ConnKey, LookUp, Node};
+use torr_node::{Action, ConnKey, FetchKey, LookUp, Node, TorrentKey};
 use torr_store::{BlockBuf, DiskDone};
 
 use crate::clock::Clock;
@@ -33,6 +33,7 @@ use crate::conns::{Conn, Conns};
 use crate::host::Host;
 use crate::http::HttpClient;
 use crate::tasks::{dial, run_conn};
+use crate::web::WebTask;
 
 /// How often a turn looks after connections that became ready in the course of it. What is ready after
 /// that goes on in tasks of its own.
@@ -54,6 +55,8 @@ pub(crate) struct Shard<H: Host> {
     /// Owner of every task; reaped by the shard's main loop.
     pub(crate) tasks: JoinSet<()>,
     pub(crate) requests: BTreeMap<LookUp, AbortHandle>,
+    /// Requests to web seeds.
+    pub(crate) web: BTreeMap<(TorrentKey, FetchKey), WebTask>,
     pub(crate) http: HttpClient,
     /// At most one for each family.
     pub(crate) udp: Vec<Rc<UdpSocket>>,
@@ -99,6 +102,7 @@ impl<H: Host> Shard<H> {
                 woken_spare: Vec::new(),
                 tasks: JoinSet::new(),
                 requests: BTreeMap::new(),
+                web: BTreeMap::new(),
                 http: parts.http,
                 udp: parts.udp,
                 lsd: parts.lsd,
@@ -171,6 +175,9 @@ impl<H: Host> Shard<H> {
                 Action::CancelRequest { request } => self.cancel(request),
                 Action::Datagram { to, bytes } => send_datagram(&self.udp, to, &bytes),
                 Action::Multicast { group, bytes } => send_datagram(&self.lsd, group, &bytes),
+                Action::WebFetch { fetch, url, range } => self.start_web(fetch, url, range),
+                Action::WebWake { fetch } => self.wake_web(fetch),
+                Action::WebCancel { torrent, fetch } => self.cancel_web(torrent, fetch),
                 Action::Tell { torrent, news } => {
                     self.host.tell(&mut self.node, self.now, torrent, news);
                 }

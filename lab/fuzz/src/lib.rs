@@ -25,6 +25,7 @@ pub fn torrent(info_hash: InfoHash) -> SwarmInit {
         partial: Vec::new(),
         wanted: Bitfield::full(pieces),
         high: Vec::new(),
+        web: None,
         metadata: None,
         files: vec![FilePieces { file: 0, pieces: 0..pieces }],
     }
@@ -126,6 +127,9 @@ impl World {
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
                 | Action::Multicast { .. }
+                | Action::WebFetch { .. }
+                | Action::WebWake { .. }
+                | Action::WebCancel { .. }
                 | Action::Tell { .. } => {}
             }
             self.node.check_invariants();

@@ -28,4 +28,5 @@ pub mod sandbox;
 pub mod scenario;
 pub mod swarm;
 pub mod tracker;
+pub mod web;
 pub mod world;

@@ -25,6 +25,18 @@ impl Metafile {
         trackers: &[String],
         out: &Path,
     ) -> Result<Self> {
+        Self::write_with_web_seeds(payload, dir, piece_len, trackers, &[], out)
+    }
+
+    /// The same with a `url-list` (BEP 19).
+    pub fn write_with_web_seeds(
+        payload: &Payload,
+        dir: &Path,
+        piece_len: usize,
+        trackers: &[String],
+        web_seeds: &[String],
+        out: &Path,
+    ) -> Result<Self> {
         let pieces = hash_pieces(payload, dir, piece_len)?;
         let info = info(payload, piece_len, &pieces);
         let hash = Sha1::digest(&info).into();
@@ -45,6 +57,12 @@ impl Metafile {
         text(&mut torrent, "torr-interop");
         key(&mut torrent, "info");
         torrent.extend_from_slice(&info);
+        if !web_seeds.is_empty() {
+            key(&mut torrent, "url-list");
+            torrent.push(b'l');
+            web_seeds.iter().for_each(|url| text(&mut torrent, url));
+            torrent.push(b'e');
+        }
         torrent.push(b'e');
         let path = out.join(format!("{}.torrent", payload.name));
         std::fs::write(&path, torrent).with_context(|| format!("writing {}", path.display()))?;

@@ -89,6 +89,18 @@ impl<F: Fidelity> World<F> {
         self.listen(id, host, chunk, "<-");
     }
 
+    /// A node got a block from a web server.
+    pub(crate) fn heard_from_web(&mut self, host: HostId, len: usize) {
+        let now = self.now();
+        let Some(home) = self.hosts.get_mut(host).and_then(Host::node_mut) else {
+            return;
+        };
+        assert!(
+            home.down.pass(now, len),
+            "node {host} reads faster than its rate limit at {now:?}"
+        );
+    }
+
     fn listen(&mut self, id: EndId, host: HostId, chunk: &Chunk, way: &str) {
         let now = self.now();
         let other = self.end(id.other()).map_or(usize::MAX, |end| end.host);

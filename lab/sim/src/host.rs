@@ -33,6 +33,8 @@ pub struct NodePlan {
     pub blocks: usize,
     /// Addresses that it is told of by its user.
     pub peers: Vec<SocketAddr>,
+    /// Web servers that it is told of.
+    pub web: Vec<usize>,
     /// Its trackers, in tiers.
     pub trackers: Vec<Vec<String>>,
     /// In torrent order instead of rarest first.
@@ -65,6 +67,7 @@ impl NodePlan {
             disk: DiskProfile::default(),
             blocks: 1_024,
             peers: Vec::new(),
+            web: Vec::new(),
             trackers: Vec::new(),
             sequential: false,
             super_seed: false,
@@ -117,6 +120,8 @@ pub struct NodeNews {
     pub files: Vec<u32>,
     /// Whom it banned.
     pub banned: Vec<SocketAddr>,
+    /// What it said of web servers.
+    pub web: Vec<(usize, torr_node::WebEvent)>,
     /// Connections that it closed, and why.
     pub closes: Vec<(Instant, SocketAddr, torr_node::CloseReason)>,
     /// The disk failed.

@@ -30,6 +30,7 @@ mod tap;
 mod torrent;
 mod trace;
 mod tracker;
+mod web;
 mod words;
 mod world;
 
@@ -46,4 +47,5 @@ pub use puppet::Note;
 pub use torrent::Torrent;
 pub use trace::Trace;
 pub use tracker::{Mood, Tracker};
+pub use web::{WebManners, WebServer};
 pub use world::{Weather, World};

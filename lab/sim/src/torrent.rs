@@ -97,6 +97,7 @@ impl Torrent {
             wanted: Bitfield::full(self.geometry.piece_count()),
             high: Vec::new(),
             metadata: Some(self.metadata.clone()),
+            web: None,
             files: (0..)
                 .zip(&self.files)
                 .map(|(file, pieces)| FilePieces {

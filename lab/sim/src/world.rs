@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use torr_base::{Bitfield, Instant, PeerId, Rng, Slab};
-use torr_node::{MagnetInit, Node, NodeConfig, TorrentInit, TorrentStats};
+use torr_node::{MagnetInit, Node, NodeConfig, TorrentInit, TorrentStats, WebFetch};
 use torr_store::{DiskDone, StorageId};
 
 use crate::agenda::Agenda;
@@ -25,6 +25,7 @@ use crate::puppet::Note;
 use crate::torrent::Torrent;
 use crate::trace::Trace;
 use crate::tracker::{Answer, Tracker};
+use crate::web::{self, Step, Stream, StreamKey, WebServer};
 
 /// What the world does to everybody, and how closely it looks.
 #[derive(Clone, Debug)]
@@ -111,6 +112,12 @@ pub(crate) enum Event<B> {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// A web server's answer goes on.
+    Web {
+        host: HostId,
+        fetch: WebFetch,
+        step: Step,
+    },
     /// A puppet dials.
     Dial {
         host: HostId,
@@ -141,6 +148,8 @@ pub struct World<F: Fidelity> {
     pub(crate) by_ip: BTreeMap<IpAddr, HostId>,
     pub(crate) wires: Slab<Wire<F::Block>, WireMark>,
     pub(crate) trackers: Vec<Tracker>,
+    pub(crate) web_servers: Vec<WebServer>,
+    pub(crate) streams: BTreeMap<StreamKey, Stream>,
     pub(crate) work: VecDeque<Work>,
     /// Reads, which come after everything that earlier ones caused.
     pub(crate) reads: VecDeque<EndId>,
@@ -164,6 +173,8 @@ impl<F: Fidelity> World<F> {
             by_ip: BTreeMap::new(),
             wires: Slab::new(),
             trackers: Vec::new(),
+            web_servers: Vec::new(),
+            streams: BTreeMap::new(),
             work: VecDeque::new(),
             reads: VecDeque::new(),
             touched: Vec::new(),
@@ -274,6 +285,7 @@ impl<F: Fidelity> World<F> {
         }
         let mut swarm = torrent.init(home.plan.have.clone());
         swarm.private = home.plan.private;
+        swarm.web = web::init(&torrent, &home.plan.web);
         if let Some(wanted) = &home.plan.wanted {
             swarm.wanted = wanted.clone();
         }
@@ -298,6 +310,7 @@ impl<F: Fidelity> World<F> {
         };
         let mut swarm = torrent.init(home.plan.have.clone());
         swarm.private = home.plan.private;
+        swarm.web = web::init(&torrent, &home.plan.web);
         if let Some(wanted) = &home.plan.wanted {
             swarm.wanted = wanted.clone();
         }
@@ -406,6 +419,7 @@ impl<F: Fidelity> World<F> {
                 from,
                 bytes,
             } => self.reach_tracker(tracker, host, from, &bytes),
+            Event::Web { host, fetch, step } => self.web_step(host, fetch, step),
             Event::Dial { host, to } => self.puppet_dials(host, to),
             // What was planned in a storm does not happen after it.
             Event::Break(_) if self.weather.reset_after.is_none() => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use torr_base::{Bitfield, Instant, PieceIndex, Rng};
 use torr_sim::{
     DiskProfile, Fidelity, HostId, LinkProfile, Mood, NodePlan, Torrent, Trace, Tracker, Villain,
-    Weather, World, addr_of,
+    Weather, WebManners, World, addr_of,
 };
 
 /// What the command line says of all seeds.
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<Member>,
     pub(crate) villains: Vec<(Villain, LinkProfile)>,
     pub(crate) trackers: Vec<(Mood, bool)>,
+    /// Web servers, with bytes a second of each answer and their latency.
+    pub(crate) web: Vec<(WebManners, u64, Duration)>,
     pub(crate) weather: Weather,
     /// When the faults stop.
     pub(crate) storm: Duration,
@@ -55,6 +57,8 @@ pub(crate) struct Member {
     pub(crate) super_seed: bool,
     /// It knows the info-hash only.
     pub(crate) magnet: bool,
+    /// It asks the web servers.
+    pub(crate) web: bool,
     pub(crate) start: Instant,
     pub(crate) fate: Fate,
 }
@@ -117,6 +121,7 @@ impl Plan {
                 sequential: false,
                 super_seed: false,
                 magnet: false,
+                web: false,
                 start: Instant::ZERO,
                 fate: Fate::Stays,
             })
@@ -148,6 +153,11 @@ impl Plan {
         } else {
             None
         };
+        let web = if options.fair || options.peers.is_some() {
+            Vec::new()
+        } else {
+            draw_web(&mut rng.fork("web", 0), &mut nodes)
+        };
         Self {
             seed,
             bytes,
@@ -157,6 +167,7 @@ impl Plan {
             metadata_len,
             villains,
             nodes,
+            web,
             trackers: draw_trackers(&mut rng.fork("trackers", 0), options.fair),
             weather: draw_weather(&mut rng.fork("weather", 0), options.fair, count),
             storm,
@@ -182,6 +193,9 @@ impl Plan {
             }
             urls.push(vec![world.add_tracker(tracker)]);
         }
+        let servers = self.web.iter();
+        let servers = servers.map(|(how, rate, late)| world.add_web_server(*how, *rate, *late));
+        let servers: Vec<_> = servers.collect();
         let haves = self.haves(pieces);
         for (member, have) in self.nodes.iter().zip(haves) {
             let mut plan = NodePlan::new(have);
@@ -192,6 +206,9 @@ impl Plan {
             plan.sequential = member.sequential;
             plan.super_seed = member.super_seed;
             plan.magnet = member.magnet;
+            if member.web {
+                plan.web.clone_from(&servers);
+            }
             plan.start = member.start;
             (plan.down_rate, plan.up_rate) = member.rates;
             if self.trackers.is_empty() {
@@ -391,6 +408,25 @@ fn draw_members(
             member.fate = Fate::Leaves(moment(rng));
         }
     }
+}
+
+/// In a third of the runs: web servers good and bad, and who asks them.
+fn draw_web(rng: &mut Rng, nodes: &mut [Member]) -> Vec<(WebManners, u64, Duration)> {
+    if !rng.one_in(3) {
+        return Vec::new();
+    }
+    for member in nodes {
+        member.web = rng.one_in(2);
+    }
+    let servers = (0..1 + rng.below(3)).map(|_| {
+        let manners = match rng.one_in(2) {
+            true => WebManners::Honest,
+            false => WebManners::HOSTILE[rng.index(WebManners::HOSTILE.len())],
+        };
+        let rate = spread(rng, 20_000, 4_000_000);
+        (manners, rate, millis(rng, 1, 200))
+    });
+    servers.collect()
 }
 
 /// One that is true, and others that are not; or none, and everybody knows everybody.

@@ -190,6 +190,17 @@ impl Info {
         &self.name
     }
 
+    /// The same as the bytes that they are, for the URLs of web seeds (BEP 19) and for nothing on this machine.
+    #[must_use]
+    pub fn raw_name(&self) -> Vec<u8> {
+        let dict = torr_bencode::parse(&self.raw).ok();
+        let dict = dict.and_then(Value::as_dict);
+        let names = dict.map(|dict| dict.pick(["name", "name.utf-8"]));
+        names.map_or_else(Vec::new, |[name, utf8]| {
+            read_name(name, utf8, &mut Warnings::default()).to_vec()
+        })
+    }
+
     /// Whether the torrent is one file without a folder.
     #[must_use]
     pub const fn is_single_file(&self) -> bool {

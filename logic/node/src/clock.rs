@@ -56,7 +56,7 @@ impl<B> Node<B> {
             ]
         });
         let sweep = (!self.conns.is_empty()).then(|| self.swept + SWEEP);
-        let throttled = !self.throttled.is_empty();
+        let throttled = !self.throttled.is_empty() || !self.web_throttled.is_empty();
         let rates = [self.down.ready_at(), self.up.ready_at()];
         let rates = rates.into_iter().filter(|_| throttled);
         let dht = self.dht.as_ref().and_then(DhtPart::next_timeout);

@@ -12,6 +12,7 @@
 //!      │ clock:   timers, announces                         │
 //!      │ dht:     searches, and what comes of them          │
 //!      │ local:   who is on the same network                │
+//!      │ web:     answers of web seeds                      │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
 //! ```
@@ -35,6 +36,7 @@ mod node;
 mod receive;
 mod traffic;
 mod types;
+mod web;
 
 pub use conn::Rest;
 pub use dht::{DhtInit, SearchStats};
@@ -42,11 +44,12 @@ pub use encryption::Encryption;
 pub use node::{AddError, Node};
 pub use torr_dht::{Bootstrap, DhtConfig, DhtStats};
 pub use torr_swarm::{
-    CloseReason, ConnKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice, PeerKey,
-    PeerStats, Phase, SwarmInit, SwarmStats,
+    CloseReason, ConnKey, FetchKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice,
+    PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,
+    WebInit,
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
     Action, Frame, LookUp, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey,
-    TorrentMark, TorrentStats, TrackerLine, TrackerRequest,
+    TorrentMark, TorrentStats, TrackerLine, TrackerRequest, WebFetch, WebFlow,
 };

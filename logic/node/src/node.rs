@@ -14,7 +14,7 @@ use crate::dht::{DhtPart, Search};
 use crate::local::Local;
 use crate::types::{
     Action, MagnetInit, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
-    TrackerLine,
+    TrackerLine, WebFetch,
 };
 
 /// One torrent of the node.
@@ -46,7 +46,7 @@ pub(crate) struct Torrent<B> {
 ///   `reannounce`.
 /// - Inputs: `handle_accept`, `handle_connected`, `handle_closed`, `handle_read`, `handle_written`,
 ///   `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_local`,
-///   `handle_timeout`.
+///   `handle_timeout`; `handle_web_head` and what follows it.
 /// - Pulls: `poll_action`, `read_bufs`, `write_bufs`; `poll_frame` and friends where payload has no
 ///   bytes.
 /// - Getters: `stats`, `dht_stats`, `save_dht`, `peers`, `trackers`, `next_timeout` …
@@ -70,6 +70,9 @@ pub struct Node<B> {
     pub(crate) starved: Vec<ConnKey>,
     /// Connections that a rate limit holds back.
     pub(crate) throttled: Vec<ConnKey>,
+    /// Answers of web seeds that wait for a buffer, and those that wait for a rate limit.
+    pub(crate) web_starved: Vec<WebFetch>,
+    pub(crate) web_throttled: Vec<WebFetch>,
     pub(crate) actions: VecDeque<Action<B>>,
     /// The swarms' outbox; empty between two inputs, kept for its memory.
     pub(crate) outbox: Outbox<B>,
@@ -124,6 +127,8 @@ impl<B> Node<B> {
             half_open: 0,
             starved: Vec::new(),
             throttled: Vec::new(),
+            web_starved: Vec::new(),
+            web_throttled: Vec::new(),
             actions: VecDeque::new(),
             outbox: Vec::new(),
             announced: Vec::new(),
@@ -420,15 +425,18 @@ impl<B> Node<B> {
             }
             torr_swarm::Action::HasNode { addr } => self.peer_has_node(now, key, addr),
             torr_swarm::Action::BufsFree => self.bufs_free(key),
+            torr_swarm::Action::WebFetch { fetch, request } => self.web_fetch(key, fetch, request),
+            torr_swarm::Action::WebCancel { fetch } => self.web_cancel(key, fetch),
             torr_swarm::Action::Tell(notice) => self.tell(now, key, notice),
         }
     }
 
-    fn tell(&mut self, now: Instant, key: TorrentKey, notice: Notice) {
+    fn tell(&mut self, now: Instant, key: TorrentKey, mut notice: Notice) {
         let Some(torrent) = self.torrents.get_mut(key) else {
             return;
         };
-        match &notice {
+        match &mut notice {
+            Notice::WebSeed { url, .. } => *url = torr_tracker::mask(url),
             // Trackers count whole copies.
             Notice::Complete if torrent.swarm.have().is_full() => {
                 torrent.announcer.completed(now);
@@ -469,6 +477,9 @@ impl<B> Node<B> {
 
     /// Whoever waits for a buffer tries again.
     pub(crate) fn wake_starved(&mut self) {
+        for fetch in self.web_starved.drain(..) {
+            self.actions.push_back(Action::WebWake { fetch });
+        }
         for conn in self.starved.drain(..) {
             if let Some(entry) = self.conns.get_mut(conn) {
                 entry.parked = false;

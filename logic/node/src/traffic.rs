@@ -155,11 +155,16 @@ impl<B> Node<B> {
         }
     }
 
-    /// A block has no buffer. If no answer of the disk will free one, an unfinished piece must.
+    /// A block has no buffer.
     fn starve(&mut self, now: Instant, conn: ConnKey) {
         if let Some(entry) = self.conns.get_mut(conn) {
             Self::park(entry, conn, &mut self.starved);
         }
+        self.free_memory(now);
+    }
+
+    /// No buffer is free. If no answer of the disk will free one, an unfinished piece must.
+    pub(crate) fn free_memory(&mut self, now: Instant) {
         if self.disk_jobs > 0 {
             return;
         }
@@ -258,6 +263,9 @@ impl<B> Node<B> {
     }
 
     pub(crate) fn wake_throttled(&mut self) {
+        for fetch in self.web_throttled.drain(..) {
+            self.actions.push_back(Action::WebWake { fetch });
+        }
         // The first takes all there is of a low rate, so it is another one each time.
         let others = self.throttled.len().min(1);
         self.throttled.rotate_left(others);

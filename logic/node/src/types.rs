@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use torr_base::{InfoHash, Key, PeerId, RawBlock};
 use torr_dht::ResolveId;
 use torr_store::{DiskJob, Payload, StorageId};
-use torr_swarm::{CloseReason, ConnKey, Notice, SwarmInit, SwarmStats};
+use torr_swarm::{CloseReason, ConnKey, FetchKey, Notice, SwarmInit, SwarmStats};
 use torr_tracker::{RequestId, TrackerEvent};
 
 use crate::conn::Rest;
@@ -123,6 +123,27 @@ pub enum LookUp {
     Dht(ResolveId),
 }
 
+/// A request to a web seed: which torrent's, of which run of its pieces, and the how-manieth of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WebFetch {
+    pub torrent: TorrentKey,
+    pub fetch: FetchKey,
+    pub part: u32,
+}
+
+/// What becomes of the bytes of a web seed's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebFlow {
+    /// They were taken; more is due.
+    More,
+    /// Not now; an [`Action::WebWake`] follows when it may go on.
+    Wait,
+    /// That was all: `handle_web_end` is to follow.
+    Done,
+    /// Nobody wants it any more.
+    Gone,
+}
+
 /// What the driver must do, in this order. To be drained after every input.
 #[derive(Debug)]
 pub enum Action<B> {
@@ -164,6 +185,23 @@ pub enum Action<B> {
     Multicast {
         group: SocketAddr,
         bytes: Vec<u8>,
+    },
+    /// GET a range of a file from a web seed; the answers are `handle_web_head` and what follows it, or
+    /// `handle_web_failed`. The URL may hold a password.
+    WebFetch {
+        fetch: WebFetch,
+        url: String,
+        /// From and to; the last byte is not among them.
+        range: (u64, u64),
+    },
+    /// What made it wait may be over: go on with the body.
+    WebWake {
+        fetch: WebFetch,
+    },
+    /// Nobody waits for it any more.
+    WebCancel {
+        torrent: TorrentKey,
+        fetch: FetchKey,
     },
     /// For people.
     Tell {

@@ -8,6 +8,7 @@ use torr_store::{DiskTask, JobId, StorageError};
 use torr_wire::MseError;
 
 use crate::metadata::InfoBytes;
+use crate::web::{FetchKey, WebEvent, WebRequest};
 
 /// Marks the keys of connections.
 #[derive(Debug)]
@@ -20,6 +21,20 @@ pub type ConnKey = Key<ConnMark>;
 pub struct PeerMark;
 /// A peer of one swarm: a connection whose handshake is through.
 pub type PeerKey = Key<PeerMark>;
+
+/// Who sends blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    Peer(PeerKey),
+    /// A web seed, by its place among those of the torrent.
+    Web(u16),
+}
+
+impl From<PeerKey> for Source {
+    fn from(key: PeerKey) -> Self {
+        Self::Peer(key)
+    }
+}
 
 /// What the node must do for the swarm, in this order.
 #[derive(Debug)]
@@ -49,6 +64,15 @@ pub enum Action<B> {
     HasNode {
         addr: SocketAddr,
     },
+    /// Ask a web seed; the answers are `handle_web_head` and what follows it, or `handle_web_failed`.
+    WebFetch {
+        fetch: FetchKey,
+        request: WebRequest,
+    },
+    /// Nobody waits for it any more.
+    WebCancel {
+        fetch: FetchKey,
+    },
 }
 
 /// Where a swarm puts its actions; the node drains it after every input and uses its memory again.
@@ -74,6 +98,8 @@ pub enum Notice {
     Failed(StorageError),
     /// `stop` is through: everything is flushed and the storage let go of.
     Stopped,
+    /// A web seed failed or was caught. The URL may hold a password.
+    WebSeed { url: String, event: WebEvent },
     /// A peer was caught; it is not dialled or accepted again.
     Banned { addr: SocketAddr, why: Misbehaved },
 }

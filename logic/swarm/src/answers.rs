@@ -6,7 +6,7 @@ use torr_store::{
 };
 use torr_wire::Message;
 
-use crate::action::{Action, CloseReason, Misbehaved, Notice, Outbox, PeerKey};
+use crate::action::{Action, CloseReason, Misbehaved, Notice, Outbox, PeerKey, Source};
 use crate::peer::upload::Cancelled;
 use crate::swarm::{Job, Phase, Swarm};
 
@@ -129,7 +129,7 @@ impl<B> Swarm<B> {
                     self.picker.availability.insert(done.piece);
                 }
                 if let Some(guilty) = guilty {
-                    self.convict(now, guilty, Misbehaved::BadBlock, bufs, out);
+                    self.convict_sender(now, guilty, bufs, out);
                 }
             }
             Err(CommitError::Storage(error)) => {
@@ -145,7 +145,7 @@ impl<B> Swarm<B> {
         &mut self,
         now: Instant,
         piece: PieceIndex,
-        senders: &[Option<PeerKey>],
+        senders: &[Option<Source>],
         digests: &[Digest],
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
@@ -159,7 +159,8 @@ impl<B> Swarm<B> {
         let mut last = None;
         for sender in senders.iter().flatten() {
             if last.replace(*sender) != Some(*sender)
-                && let Some(peer) = self.peers.get_mut(*sender)
+                && let Source::Peer(key) = *sender
+                && let Some(peer) = self.peers.get_mut(key)
             {
                 peer.good_pieces += 1;
             }
@@ -170,10 +171,11 @@ impl<B> Swarm<B> {
         out.push(Action::Tell(Notice::PieceDone { piece }));
         self.count_files(piece, out);
         for guilty in self.blame.passed(piece, digests) {
-            self.convict(now, guilty, Misbehaved::BadBlock, bufs, out);
+            self.convict_sender(now, guilty, bufs, out);
         }
         self.spread(now, piece, wanted, out);
         if wanted && self.left == 0 && self.phase == Phase::Active {
+            self.end_fetches(bufs, out);
             self.complete(now, out);
         }
     }
@@ -217,6 +219,20 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// Somebody sent a wrong block.
+    fn convict_sender(
+        &mut self,
+        now: Instant,
+        guilty: Source,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        match guilty {
+            Source::Peer(key) => self.convict(now, key, Misbehaved::BadBlock, bufs, out),
+            Source::Web(place) => self.ban_web_seed(place, bufs, out),
+        }
+    }
+
     /// A peer sent what is wrong: it is let go and never spoken to again.
     pub(crate) fn convict(
         &mut self,
@@ -232,13 +248,17 @@ impl<B> Swarm<B> {
         };
         self.blame.ban(addr.ip(), id);
         out.push(Action::Tell(Notice::Banned { addr, why }));
-        // Whatever else it sent is fetched again before it spoils more pieces.
-        let (blocks, empty) = self.assembly.distrust(key);
+        self.distrust(key.into(), bufs);
+        self.part(now, key, CloseReason::Misbehaved(why), bufs, out);
+    }
+
+    /// Whatever else it sent is fetched again before it spoils more pieces.
+    pub(crate) fn distrust(&mut self, liar: Source, bufs: &mut dyn BufSource<B>) {
+        let (blocks, empty) = self.assembly.distrust(liar);
         let wasted = blocks.len() as u64 * u64::from(BLOCK_LEN);
         self.wasted = (self.wasted + wasted).min(self.downloaded);
         blocks.into_iter().for_each(|buf| bufs.put(buf));
         empty.into_iter().for_each(|piece| self.abandon(piece));
-        self.part(now, key, CloseReason::Misbehaved(why), bufs, out);
     }
 
     /// The disk said no: everything stops here, and says why.
@@ -254,6 +274,7 @@ impl<B> Swarm<B> {
                 self.phase = Phase::Failed;
                 out.push(Action::Tell(Notice::Failed(error)));
                 self.part_all(now, bufs, out);
+                self.end_fetches(bufs, out);
                 // Other torrents need the memory.
                 self.closing.clear();
                 let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use torr_base::{BLOCK_LEN, Block, Instant, PieceIndex};
 use torr_wire::Message;
 
-use crate::action::{Outbox, PeerKey};
+use crate::action::{Outbox, PeerKey, Source};
 use crate::assembly::{OpenPiece, Stage};
 use crate::closing::SMALL_BLOCKS;
 use crate::peer::Peer;
@@ -130,8 +130,13 @@ impl<B> Swarm<B> {
             joined.or_else(|| self.open_piece(now, key, fast))
         };
         // What is left to others only where there is nothing else at all.
-        let idle = self.peers.get(key)?.turns.len() == 0;
-        piece.or_else(|| self.join(key, true).filter(|_| idle))
+        if piece.is_some() || self.peers.get(key)?.turns.len() > 0 {
+            return piece;
+        }
+        if !self.is_full(fast) && self.relieve_web_seed(now, key) {
+            return self.open_piece(now, key, fast);
+        }
+        self.join(key, true)
     }
 
     /// Whether the peer has one of the rarest pieces, and is the only one that has it.
@@ -156,7 +161,7 @@ impl<B> Swarm<B> {
         let fits = self.assembly.wanting().filter(|(piece, open)| {
             let free = match open.owner {
                 None => true,
-                Some(owner) => owner == key || (owned && !open.parole),
+                Some(owner) => owner == Source::Peer(key) || (owned && !open.parole),
             };
             free && open.stage == Stage::Filling
                 && !peer.turns.contains(*piece)
@@ -192,10 +197,11 @@ impl<B> Swarm<B> {
         let peer = peers.get(key)?;
         // A suspect piece is not left again to who was slow with it, while somebody else could have it.
         let fresh = |piece, (other, peer): (PeerKey, &Peer<B>)| {
-            !blame.was_slow(piece, other) && peer.have.get(piece) && peer.may_ask(piece)
+            !blame.was_slow(piece, other.into()) && peer.have.get(piece) && peer.may_ask(piece)
         };
-        let may_try =
-            |piece| !blame.was_slow(piece, key) || !peers.iter().any(|other| fresh(piece, other));
+        let may_try = |piece| {
+            !blame.was_slow(piece, key.into()) || !peers.iter().any(|other| fresh(piece, other))
+        };
         // Of a peer that chokes us there are only a few to look at, not all that are wanted.
         let allowed = |piece| peer.may_ask(piece) && may_try(piece);
         let piece = if peer.chokes_us {
@@ -224,7 +230,7 @@ impl<B> Swarm<B> {
         self.picker.availability.remove(piece);
         let open = self
             .assembly
-            .open(piece, (whole || parole).then_some(key), now);
+            .open(piece, (whole || parole).then_some(key.into()), now);
         open.parole = parole;
         if let Some(peer) = self.peers.get_mut(key) {
             peer.opened = Some(piece);
@@ -235,7 +241,7 @@ impl<B> Swarm<B> {
     /// Whether no further piece may be opened. Those of a fast peer are staggered and soon whole, so what
     /// counts is the memory that is taken, not what they would take if all filled up at once. To a lesser
     /// degree that holds for all: the wider the lanes, the cheaper the hash.
-    fn is_full(&self, fast: bool) -> bool {
+    pub(crate) fn is_full(&self, fast: bool) -> bool {
         let active = self.assembly.active();
         if fast {
             let (more, than) = FAST_MEMORY;
@@ -274,7 +280,7 @@ impl<B> Swarm<B> {
             return None;
         }
         let open = self.assembly.iter().filter(|(piece, open)| {
-            let alone = open.parole && open.owner != Some(key);
+            let alone = open.parole && open.owner != Some(key.into());
             !alone && peer.have.get(*piece) && peer.may_ask(*piece)
         });
         let geometry = self.geometry;
@@ -320,8 +326,10 @@ impl<B> Swarm<B> {
     }
 
     /// A block has come: whoever else was asked for it need not send it.
-    pub(crate) fn cancel_at_others(&mut self, block: Block, from: PeerKey, out: &mut Outbox<B>) {
-        let others = self.peers.iter_mut().filter(|(key, _)| *key != from);
+    pub(crate) fn cancel_at_others(&mut self, block: Block, from: Source, out: &mut Outbox<B>) {
+        self.web.forgo(block);
+        let others = self.peers.iter_mut();
+        let others = others.filter(|(key, _)| Source::Peer(*key) != from);
         for (_, peer) in others {
             if peer.requests.cancel(block) {
                 peer.send(Message::Cancel(block.raw()), out);
@@ -344,7 +352,7 @@ impl<B> Swarm<B> {
                 empty.push(block.piece);
             }
         });
-        self.disown_all(key);
+        self.disown_all(key.into());
         empty.into_iter().for_each(|piece| self.abandon(piece));
     }
 
@@ -363,18 +371,18 @@ impl<B> Swarm<B> {
         }
     }
 
-    /// Lets others help with the pieces that were left to the peer.
-    pub(crate) fn disown_all(&mut self, key: PeerKey) {
-        for piece in self.assembly.owned_by(key) {
-            self.disown(key, piece);
+    /// Lets others help with the pieces that were left to that one.
+    pub(crate) fn disown_all(&mut self, owner: Source) {
+        for piece in self.assembly.owned_by(owner) {
+            self.disown(owner, piece);
         }
     }
 
-    pub(crate) fn disown(&mut self, key: PeerKey, piece: PieceIndex) {
+    pub(crate) fn disown(&mut self, owner: Source, piece: PieceIndex) {
         let Some(open) = self.assembly.get_mut(piece) else {
             return;
         };
-        if open.owner == Some(key) {
+        if open.owner == Some(owner) {
             open.owner = None;
             open.parole = false;
         }

@@ -10,11 +10,12 @@
 mod away;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use torr_base::{Block, Geometry, Instant, PieceIndex};
 use torr_store::HashState;
 
-use crate::action::PeerKey;
+use crate::action::Source;
 
 #[derive(Debug)]
 pub(crate) enum Slot<B> {
@@ -23,23 +24,23 @@ pub(crate) enum Slot<B> {
     Asked(u8, Instant),
     Here {
         buf: B,
-        from: PeerKey,
+        from: Source,
     },
     /// On its way to the disk without its piece being verified.
     Spilling {
-        from: PeerKey,
+        from: Source,
     },
     /// On disk, unverified; `None` where an earlier run put it there.
     OnDisk {
-        from: Option<PeerKey>,
+        from: Option<Source>,
     },
     /// At the disk to be hashed; it comes back.
     Hashing {
-        from: PeerKey,
+        from: Source,
     },
     /// Part of a commit.
     Gone {
-        from: PeerKey,
+        from: Source,
     },
 }
 
@@ -71,7 +72,7 @@ pub(crate) struct OpenPiece<B> {
     pub(crate) stage: Stage,
     /// Only this peer is asked: it is fast enough to finish the piece alone, or the piece is tried
     /// again from one peer after a bad hash.
-    pub(crate) owner: Option<PeerKey>,
+    pub(crate) owner: Option<Source>,
     /// The owner is not given up for speed: its answer shall show who lied.
     pub(crate) parole: bool,
 }
@@ -126,7 +127,7 @@ impl<B> Assembly<B> {
     pub(crate) fn open(
         &mut self,
         piece: PieceIndex,
-        owner: Option<PeerKey>,
+        owner: Option<Source>,
         now: Instant,
     ) -> &mut OpenPiece<B> {
         debug_assert!(!self.is_open(piece), "{piece:?} is open already");
@@ -198,7 +199,7 @@ impl<B> Assembly<B> {
     }
 
     /// The pieces that are left to one peer.
-    pub(crate) fn owned_by(&self, key: PeerKey) -> Vec<PieceIndex> {
+    pub(crate) fn owned_by(&self, key: Source) -> Vec<PieceIndex> {
         let owned = self.open.iter().filter(|(_, open)| open.owner == Some(key));
         owned.map(|(piece, _)| *piece).collect()
     }
@@ -264,6 +265,56 @@ impl<B> Assembly<B> {
         Some(self.geometry.block_at(piece, index as u32))
     }
 
+    /// The same for the first such block of a range.
+    pub(crate) fn ask_within(
+        &mut self,
+        piece: PieceIndex,
+        range: Range<u32>,
+        now: Instant,
+    ) -> Option<Block> {
+        let open = self.open.get(&piece)?;
+        let slots = open.slots.get(range.start as usize..range.end as usize)?;
+        let place = slots
+            .iter()
+            .position(|slot| matches!(slot, Slot::Missing))?;
+        let block = self.geometry.block_at(piece, range.start + place as u32);
+        self.ask(block, now).then_some(block)
+    }
+
+    /// Counts one more as asked for that block; false where it is here, or its piece not open.
+    pub(crate) fn ask(&mut self, block: Block, now: Instant) -> bool {
+        let Some(open) = self.open.get_mut(&block.piece) else {
+            return false;
+        };
+        let dormant = open.is_dormant();
+        if open.stage != Stage::Filling {
+            return false;
+        }
+        match open.slots.get_mut(block.index as usize) {
+            Some(Slot::Asked(by, at)) => {
+                *at = now;
+                *by = by.saturating_add(1);
+                return true;
+            }
+            Some(slot @ Slot::Missing) => *slot = Slot::Asked(1, now),
+            Some(
+                Slot::Here { .. }
+                | Slot::Spilling { .. }
+                | Slot::OnDisk { .. }
+                | Slot::Hashing { .. }
+                | Slot::Gone { .. },
+            )
+            | None => return false,
+        }
+        self.dormant -= usize::from(dormant);
+        open.missing -= 1;
+        self.missing -= 1;
+        if open.missing == 0 {
+            self.wanting.remove(&block.piece);
+        }
+        true
+    }
+
     /// Counts one more peer as asked for a block that somebody was asked for already (end game).
     pub(crate) fn ask_again(&mut self, block: Block, now: Instant) {
         if let Some(Slot::Asked(by, at)) = self.slot_mut(block) {
@@ -299,7 +350,7 @@ impl<B> Assembly<B> {
     /// Throws away what a peer sent of unfinished pieces: it lied elsewhere. What is on its way to the
     /// disk stays, since a new block could be overtaken by it. Gives back the buffers, and the pieces of
     /// which nothing is left.
-    pub(crate) fn distrust(&mut self, key: PeerKey) -> (Vec<B>, Vec<PieceIndex>) {
+    pub(crate) fn distrust(&mut self, key: Source) -> (Vec<B>, Vec<PieceIndex>) {
         let (mut bufs, mut empty) = (Vec::new(), Vec::new());
         let filling = self
             .open
@@ -349,7 +400,7 @@ impl<B> Assembly<B> {
 
     /// Whether a block from that peer is of use. A piece on parole takes none from others that they
     /// were not asked for again since: its hash shall speak about its owner.
-    pub(crate) fn wants(&self, block: Block, from: PeerKey, asked: bool) -> bool {
+    pub(crate) fn wants(&self, block: Block, from: Source, asked: bool) -> bool {
         let open = self.open.get(&block.piece);
         let alone = open.is_some_and(|open| open.parole && open.owner != Some(from));
         let free = matches!(self.slot(block), Some(Slot::Asked(..) | Slot::Missing));
@@ -373,7 +424,7 @@ impl<B> Assembly<B> {
     }
 
     /// Puts a block where it belongs. The caller takes back the requests of other peers.
-    pub(crate) fn place(&mut self, block: Block, buf: B, from: PeerKey, now: Instant) -> Placed<B> {
+    pub(crate) fn place(&mut self, block: Block, buf: B, from: Source, now: Instant) -> Placed<B> {
         let Some(open) = self.open.get_mut(&block.piece) else {
             return Placed::Unwanted(buf);
         };
@@ -411,7 +462,7 @@ impl<B> Assembly<B> {
     }
 
     /// Closes a piece; says who sent each block.
-    pub(crate) fn close(&mut self, piece: PieceIndex) -> Vec<Option<PeerKey>> {
+    pub(crate) fn close(&mut self, piece: PieceIndex) -> Vec<Option<Source>> {
         let Some(mut open) = self.open.remove(&piece) else {
             return Vec::new();
         };
@@ -517,6 +568,19 @@ impl<B> OpenPiece<B> {
         self.here
     }
 
+    /// The first blocks in a row that nobody was asked for.
+    pub(crate) fn missing_span(&self) -> Range<u32> {
+        let is_missing = |slot: &Slot<B>| matches!(slot, Slot::Missing);
+        let first = self.slots.iter().position(is_missing);
+        let first = first.unwrap_or(self.slots.len());
+        let row = self
+            .slots
+            .iter()
+            .skip(first)
+            .take_while(|slot| is_missing(slot));
+        first as u32..(first + row.count()) as u32
+    }
+
     /// Blocks that are at the disk.
     fn away(&self) -> usize {
         let at_disk = |slot: &&Slot<B>| match slot {
@@ -546,7 +610,7 @@ impl<B> OpenPiece<B> {
     }
 }
 
-fn take_here<B>(slot: &mut Slot<B>) -> Option<(B, PeerKey)> {
+fn take_here<B>(slot: &mut Slot<B>) -> Option<(B, Source)> {
     let Slot::Here { from, .. } = *slot else {
         return None;
     };

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use torr_base::{PeerId, PieceIndex};
 use torr_store::Digest;
 
-use crate::action::PeerKey;
+use crate::action::{PeerKey, Source};
 
 /// Failed attempts kept for one piece: two retries and the first.
 const ATTEMPTS_MAX: usize = 3;
@@ -25,7 +25,7 @@ const BANNED_MAX: usize = 10_000;
 #[derive(Debug)]
 struct Attempt {
     /// Who sent each block; `None` for blocks of an earlier run.
-    senders: Vec<Option<PeerKey>>,
+    senders: Vec<Option<Source>>,
     digests: Vec<Digest>,
 }
 
@@ -33,7 +33,7 @@ struct Attempt {
 struct Suspicion {
     attempts: Vec<Attempt>,
     /// It was left to them, and they took too long: who never answers must not get it each time.
-    slow: VecDeque<PeerKey>,
+    slow: VecDeque<Source>,
 }
 
 #[derive(Debug, Default)]
@@ -64,13 +64,13 @@ impl Blame {
     }
 
     /// Whether the piece was left to that peer before, in vain.
-    pub(crate) fn was_slow(&self, piece: PieceIndex, key: PeerKey) -> bool {
+    pub(crate) fn was_slow(&self, piece: PieceIndex, key: Source) -> bool {
         let suspicion = self.suspicions.get(&piece);
         suspicion.is_some_and(|suspicion| suspicion.slow.contains(&key))
     }
 
     /// The piece was left to that peer, which took too long.
-    pub(crate) fn too_slow(&mut self, piece: PieceIndex, key: PeerKey) {
+    pub(crate) fn too_slow(&mut self, piece: PieceIndex, key: Source) {
         if let Some(suspicion) = self.suspicions.get_mut(&piece) {
             if suspicion.slow.len() == SLOW_MAX {
                 suspicion.slow.pop_front();
@@ -83,9 +83,9 @@ impl Blame {
     pub(crate) fn failed(
         &mut self,
         piece: PieceIndex,
-        senders: Vec<Option<PeerKey>>,
+        senders: Vec<Option<Source>>,
         digests: Vec<Digest>,
-    ) -> Option<PeerKey> {
+    ) -> Option<Source> {
         if let Some(Some(first)) = senders.first().copied()
             && senders.iter().all(|sender| *sender == Some(first))
         {
@@ -100,7 +100,7 @@ impl Blame {
     }
 
     /// A piece passed with these digests: the peers that earlier sent something else in its place.
-    pub(crate) fn passed(&mut self, piece: PieceIndex, right: &[Digest]) -> Vec<PeerKey> {
+    pub(crate) fn passed(&mut self, piece: PieceIndex, right: &[Digest]) -> Vec<Source> {
         let attempts = self.suspicions.remove(&piece).unwrap_or_default().attempts;
         let mut guilty = BTreeSet::new();
         for attempt in attempts {
@@ -173,8 +173,8 @@ fn is_shared(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn peer(n: u64) -> PeerKey {
-        PeerKey::from_unique(n)
+    fn peer(n: u64) -> Source {
+        Source::Peer(PeerKey::from_unique(n))
     }
 
     #[test]

@@ -152,7 +152,9 @@ impl<B> Swarm<B> {
 
     /// Whether more pieces will soon be whole.
     fn company_comes(&self) -> bool {
-        let asked_all = self.assembly.missing() == 0 && self.picker.availability.candidates() == 0;
+        let asked_all = self.assembly.missing() == 0
+            && self.picker.availability.candidates() == 0
+            && !self.web.has_reserved();
         let last = self.left as usize <= self.closing.pieces.len() || asked_all;
         let in_time = self.down_rate * WAIT.as_millis() as u64 / 1_000;
         let pieces = COMPANY * u64::from(self.geometry.piece_len_max());

@@ -54,7 +54,7 @@ impl<B> PeerCx<'_, B> {
         for block in owed {
             swarm.release_request(block);
         }
-        swarm.disown(self.key, piece);
+        swarm.disown(self.key.into(), piece);
         swarm.tell_interest(self.now, self.key, self.out);
         Ok(())
     }

@@ -7,6 +7,7 @@ use torr_metainfo::{FilePriorities, Info};
 use torr_wire::METADATA_LEN_MAX;
 
 use crate::metadata::InfoBytes;
+use crate::web::WebInit;
 
 #[derive(Clone, Debug)]
 pub struct SwarmInit {
@@ -25,6 +26,8 @@ pub struct SwarmInit {
     pub files: Vec<FilePieces>,
     /// The info dictionary, for peers that ask for it (BEP 9). Not needed where that is where it came from.
     pub metadata: Option<InfoBytes>,
+    /// Web servers that have the files (BEP 19).
+    pub web: Option<WebInit>,
 }
 
 /// The pieces that hold a byte of a file.
@@ -69,6 +72,7 @@ impl SwarmInit {
             // Nobody fetches a longer one.
             metadata: (info.raw().len() <= METADATA_LEN_MAX as usize)
                 .then(|| InfoBytes(info.shared_raw())),
+            web: None,
         }
     }
 
@@ -85,6 +89,7 @@ impl SwarmInit {
             high: Vec::new(),
             files: Vec::new(),
             metadata: None,
+            web: None,
         }
     }
 }

@@ -9,7 +9,7 @@ impl<B> Swarm<B> {
     #[must_use]
     pub fn blocks_held(&self) -> usize {
         let ready = self.peers.values().map(|peer| peer.upload.ready());
-        self.assembly.here() + ready.sum::<usize>()
+        self.assembly.here() + ready.sum::<usize>() + self.web.landing()
     }
 
     /// Panics where the swarm contradicts itself. For the simulator and the fuzzers, after every event.
@@ -21,16 +21,27 @@ impl<B> Swarm<B> {
             fetch.check_invariants();
         }
         assert!(self.metadata.is_known() || self.geometry.piece_count() == 0);
+        let reserved: Vec<_> = self.web.reserved().collect();
+        let distinct: std::collections::BTreeSet<_> = reserved.iter().copied().collect();
+        assert_eq!(reserved.len(), distinct.len(), "reserved twice");
         for piece in self.geometry.pieces() {
             let open = self.assembly.is_open(piece);
             let candidate = self.picker.availability.is_candidate(piece);
             assert!(!(open && candidate), "{piece:?} is open and may be opened");
+            let reserved = distinct.contains(&piece);
+            assert!(
+                !(reserved && (open || candidate || !self.wants(piece))),
+                "{piece:?} is left to a web seed and to others"
+            );
             assert!(
                 !(self.have.get(piece) && (open || candidate)),
                 "{piece:?} is had and fetched"
             );
             if self.wants(piece) && self.phase != Phase::Stopped {
-                assert!(open || candidate, "{piece:?} is wanted and forgotten");
+                assert!(
+                    open || candidate || reserved,
+                    "{piece:?} is wanted and forgotten"
+                );
             }
         }
         assert_eq!(
@@ -51,6 +62,11 @@ impl<B> Swarm<B> {
                 );
                 *asked.entry(block).or_insert(0) += 1;
             }
+        }
+        for (piece, index) in self.web.owed() {
+            *asked
+                .entry(self.geometry.block_at(piece, index))
+                .or_insert(0) += 1;
         }
         for (piece, open) in self.assembly.iter() {
             for (index, by, _) in open.asked() {

@@ -18,6 +18,8 @@
 //! - a block is owed by several peers only in the end game;
 //! - requests stay within what the peer allows.
 //!
+//! Beside peers, web seeds give blocks: `web`.
+//!
 //! Deliberately absent: sockets, handshakes, trackers, rate limits (the node's), files (the disk's).
 //! `B`, the block, is moved and never opened.
 #![forbid(unsafe_code)]
@@ -44,6 +46,7 @@ mod stats;
 mod superseed;
 mod swarm;
 mod tick;
+mod web;
 
 pub use action::{
     Action, CloseReason, ConnKey, ConnMark, Idle, Incompatible, Misbehaved, Notice, Outbox,
@@ -55,3 +58,7 @@ pub use peer::{NewPeer, PeerCx, Sources};
 pub use rates::Rate;
 pub use stats::{PeerStats, SwarmStats};
 pub use swarm::{Phase, Swarm, SwarmConfig};
+pub use web::{
+    FetchKey, FetchMark, WebDue, WebEvent, WebFault, WebFiles, WebHead, WebInit, WebRequest,
+    file_url, judge,
+};

@@ -35,6 +35,9 @@ pub struct SwarmStats {
     pub super_seeding: bool,
     /// Of the peers: those that let us ask.
     pub unchoking: u32,
+    /// Web seeds that are used, and payload received from them; it is part of `downloaded`.
+    pub web_seeds: u32,
+    pub web_downloaded: u64,
     /// Addresses known and not connected.
     pub candidates: u32,
     /// Blocks asked for and not here.
@@ -103,12 +106,19 @@ impl<B> Swarm<B> {
             downloaded: self.downloaded,
             uploaded: self.uploaded,
             wasted: self.wasted,
-            down_rate: self.peers.values().map(|peer| peer.down.per_second()).sum(),
+            down_rate: self
+                .peers
+                .values()
+                .map(|peer| peer.down.per_second())
+                .sum::<u64>()
+                + self.web.rate(),
             up_rate: self.peers.values().map(|peer| peer.up.per_second()).sum(),
             peers: self.peers.len() as u32,
             seeds: count(|peer| peer.seed || peer.upload_only && !peer.have.is_empty()),
             super_seeding: self.is_super_seeding(),
             unchoking: count(|peer| !peer.chokes_us),
+            web_seeds: self.web.used(),
+            web_downloaded: self.web.downloaded(),
             candidates: self.dialer.idle() as u32,
             outstanding: self
                 .peers

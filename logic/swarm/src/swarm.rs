@@ -21,6 +21,7 @@ use crate::peer::{NewPeer, Peer, PeerCx};
 use crate::picker::Picker;
 use crate::priority::{Seen, priority};
 use crate::superseed::SuperSeed;
+use crate::web::WebSeeds;
 
 /// Pieces longer than this are spilled as they come in: 8 MiB.
 pub(crate) const SPILL_PIECE_LEN: u32 = 8 << 20;
@@ -113,6 +114,7 @@ pub struct Swarm<B> {
     pub(crate) closing: Closing,
     pub(crate) choker: Choker,
     pub(crate) dialer: Dialer,
+    pub(crate) web: WebSeeds<B>,
     pub(crate) blame: Blame,
     pub(crate) doubt: Doubt,
     /// Until others have all pieces, if that was asked for.
@@ -157,6 +159,7 @@ impl<B> Swarm<B> {
             closing: Closing::default(),
             choker: Choker::new(now, rng.fork("choker", 0)),
             dialer: Dialer::new(rng.fork("dialer", 0)),
+            web: WebSeeds::new(None, now),
             blame: Blame::default(),
             doubt: Doubt::default(),
             super_seed: None,
@@ -194,6 +197,7 @@ impl<B> Swarm<B> {
         self.geometry = init.geometry;
         self.private = init.private;
         self.have = init.have;
+        self.web = WebSeeds::new(init.web, now);
         self.files = init.files;
         self.picker = Picker::new(pieces, &self.rng);
         self.assembly = Assembly::new(init.geometry);
@@ -552,6 +556,7 @@ impl<B> Swarm<B> {
     }
 
     fn apply_wanted(&mut self, wanted: &Bitfield) {
+        self.unreserve_all();
         self.wanted = wanted.clone();
         self.left = wanted.iter_and_not(&self.have).count() as u32;
         for piece in self.geometry.pieces() {
@@ -636,6 +641,7 @@ impl<B> Swarm<B> {
         }
         self.phase = Phase::Stopping;
         self.part_all(now, bufs, out);
+        self.end_fetches(bufs, out);
         let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
         if !failed {
             for piece in pieces {

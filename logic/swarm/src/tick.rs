@@ -56,6 +56,7 @@ impl<B> Swarm<B> {
             self.tick_peer(now, key, bufs, out);
         }
         self.metadata_timeout(now, bufs, out);
+        self.tick_web(now, bufs, out);
         self.gossip(now, out);
         self.sum_rates(now);
         self.choke_round(now, bufs, out);
@@ -81,7 +82,8 @@ impl<B> Swarm<B> {
         } else {
             None
         };
-        [closing, other].into_iter().flatten().min()
+        let web = self.web_due_at(tick);
+        [closing, other, web].into_iter().flatten().min()
     }
 
     fn sum_rates(&mut self, now: Instant) {
@@ -91,8 +93,8 @@ impl<B> Swarm<B> {
             rate += peer.down.at_best(now);
             senders += u32::from(peer.requests.len() > 0);
         }
-        self.down_rate = rate;
-        self.senders = senders;
+        self.down_rate = rate + self.web.rate_at_best(now);
+        self.senders = senders + self.web.active();
     }
 
     fn tick_peer(

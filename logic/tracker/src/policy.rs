@@ -55,7 +55,7 @@ pub enum Refused {
     RedirectToPrivate,
     #[error("a web seed in a private network is not used (see --allow-private)")]
     PrivateWebSeed,
-    #[error("a web seed in a private network may have no query in its URL")]
+    #[error("a web seed on this machine or in a private network may have no query in its URL")]
     WebSeedQuery,
     #[error("a tracker on this machine must be at /announce or /scrape")]
     LoopbackPath,
@@ -115,8 +115,9 @@ pub fn allowed_address(ip: IpAddr, hop: &Hop<'_>) -> Result<(), Refused> {
         | (Scope::Private | Scope::LinkLocal, Purpose::Tracker)
         | (Scope::Private | Scope::LinkLocal | Scope::Loopback, Purpose::Torrent) => Ok(()),
         (Scope::Loopback, Purpose::Tracker) => loopback_tracker_allowed(hop),
+        // A GET without a query presses no button on this machine.
         (Scope::Private | Scope::LinkLocal | Scope::Loopback, Purpose::WebSeed) => {
-            if !hop.allow_private {
+            if scope != Scope::Loopback && !hop.allow_private {
                 Err(Refused::PrivateWebSeed)
             } else if hop.query.is_some() {
                 Err(Refused::WebSeedQuery)
@@ -420,10 +421,24 @@ mod tests {
             allowed_address(ip("10.0.0.1"), &hop),
             Err(Refused::PrivateWebSeed)
         );
-        assert_eq!(
-            allowed_address(ip("127.0.0.1"), &hop),
-            Err(Refused::PrivateWebSeed)
-        );
+        for local in ["127.0.0.1", "::1"] {
+            let refused = allowed_address(ip(local), &hop);
+            assert_eq!(refused, Err(Refused::WebSeedQuery), "{local}");
+            let plain = Hop { query: None, ..hop };
+            assert_eq!(allowed_address(ip(local), &plain), Ok(()), "{local}");
+            let led = Hop {
+                redirected_by: Some(ip("8.8.8.8")),
+                allow_private: true,
+                ..plain
+            };
+            let refused = allowed_address(ip(local), &led);
+            assert_eq!(refused, Err(Refused::RedirectToLoopback), "{local}");
+        }
+        let plain = Hop { query: None, ..hop };
+        for private in ["10.0.0.1", "fe80::1", "100.64.0.1"] {
+            let refused = allowed_address(ip(private), &plain);
+            assert_eq!(refused, Err(Refused::PrivateWebSeed), "{private}");
+        }
         let hop = Hop {
             allow_private: true,
             ..hop
@@ -433,7 +448,7 @@ mod tests {
             Err(Refused::WebSeedQuery)
         );
         let hop = Hop { query: None, ..hop };
-        assert_eq!(allowed_address(ip("127.0.0.1"), &hop), Ok(()));
+        assert_eq!(allowed_address(ip("10.0.0.1"), &hop), Ok(()));
     }
 
     #[test]

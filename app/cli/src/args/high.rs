@@ -90,6 +90,7 @@ pub(crate) struct Network {
     pub(crate) lsd: bool,
     pub(crate) dht: bool,
     pub(crate) dht_nodes: Vec<(String, u16)>,
+    pub(crate) allow_private: bool,
 }
 
 #[derive(Debug)]
@@ -252,6 +253,7 @@ fn network(
         dht_nodes: settings
             .parse("dht-node", parse_places)?
             .unwrap_or_default(),
+        allow_private: settings.flag("allow-private")?,
     })
 }
 

@@ -143,6 +143,9 @@ pub(crate) struct DownloadArgs {
     /// Do not hear of peers from peers, nor tell them (private torrents never do)
     #[arg(long, help_heading = "Network")]
     pub(crate) no_pex: bool,
+    /// Use web seeds in private networks, and follow redirects into them
+    #[arg(long, help_heading = "Network")]
+    pub(crate) allow_private: bool,
 
     /// Write over existing files that are not of this torrent
     #[arg(long, help_heading = "Disk")]

@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 24] = [
+pub(crate) const SETTINGS: [(&str, &str); 25] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -32,6 +32,7 @@ pub(crate) const SETTINGS: [(&str, &str); 24] = [
     ("dht-node", ""),
     ("lsd", "false"),
     ("no-pex", "false"),
+    ("allow-private", "false"),
     ("seed", "false"),
     ("ratio", ""),
     ("seed-time", ""),
@@ -208,6 +209,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("no-dht", args.no_dht),
         ("lsd", args.lsd),
         ("no-pex", args.no_pex),
+        ("allow-private", args.allow_private),
         ("seed", args.seed),
         ("quiet", args.quiet),
         ("verbose", args.verbose),

@@ -53,6 +53,8 @@ pub(crate) struct Job {
     pub(crate) checking: Option<(u64, u64)>,
     /// Why nothing comes.
     pub(crate) stalled: Option<String>,
+    /// What a web seed last did wrong.
+    pub(super) web_failure: Option<String>,
     /// Somebody was sent to find out why.
     pub(crate) asking: bool,
     /// What went wrong.
@@ -101,6 +103,7 @@ impl Job {
             },
             checking: None,
             stalled: None,
+            web_failure: None,
             asking: false,
             failed: None,
             summary: None,
@@ -189,6 +192,7 @@ impl Job {
         };
         (view.down, view.up) = (stats.down_rate, stats.up_rate);
         (view.peers, view.seeds) = (stats.peers, stats.seeds);
+        view.web_seeds = stats.web_seeds;
         view.uploaded = stats.uploaded;
         let left = view.total.saturating_sub(view.done);
         view.eta = (self.rate >= 1.0 && view.phase == Phase::Downloading)
@@ -254,6 +258,7 @@ impl Job {
             "ratio": ratio(view.uploaded, view.total),
             "peers": view.peers,
             "seeds": view.seeds,
+            "web_seeds": view.web_seeds,
             "eta": view.eta,
             "stalled": view.stalled,
         }))

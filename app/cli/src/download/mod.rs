@@ -332,6 +332,7 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
                 (true, false) => Dht::Guest,
             },
             dht_nodes: high.network.dht_nodes.clone(),
+            allow_private: high.network.allow_private,
             ..SessionConfig::new(high.disk.state.clone())
         },
         torrents,

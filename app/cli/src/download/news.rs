@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use serde_json::json;
 use torr::metainfo::{FileIndex, Metainfo};
-use torr::{Event, Refused, StorageError, StorageErrorKind, Torrent, TrackerEvent};
+use torr::{Event, Refused, StorageError, StorageErrorKind, Torrent, TrackerEvent, WebEvent};
 
 use crate::download::facts::Facts;
 use crate::download::job::{Job, Stage};
 use crate::download::not_selected;
 use crate::download::run::{News, Run};
+use crate::download::stall::host;
 use crate::download::view::Summary;
 use crate::failure::{Exit, Failure, plain};
 use crate::units;
@@ -59,6 +60,10 @@ impl Run {
                 let now = Instant::now();
                 if let Some(job) = self.jobs.get_mut(index) {
                     job.asking = false;
+                    let why = match &job.web_failure {
+                        Some(web) => format!("{why}; {web}"),
+                        None => why,
+                    };
                     job.stalled = job.is_stalled(now).then_some(why);
                 }
             }
@@ -123,6 +128,20 @@ impl Run {
                     units::count(u64::from(search.peers), "peer"),
                     units::count(u64::from(search.answers), "node"),
                 ));
+            }
+            Event::WebSeed { url, event } => {
+                let text = printable(&event.to_string()).into_owned();
+                job.web_failure = Some(format!("web seed {}: {}", host(&url), plain(&text)));
+                match event {
+                    WebEvent::Failed { .. } => {
+                        self.screen
+                            .detail(&format!("{}: {url}: {}", job.name, plain(&text)));
+                    }
+                    WebEvent::GaveUp { .. } | WebEvent::Banned => {
+                        self.screen
+                            .warn(&job.name, &format!("{url}: {}", plain(&text)));
+                    }
+                }
             }
             Event::PeerBanned { addr, why } => {
                 self.screen.detail(&format!(
@@ -227,7 +246,8 @@ impl Run {
         job.summary = Some(summary);
         let fields = json!({
             "path": path_of(&torrent), "size": job.size, "seconds": summary.took.as_secs_f64(),
-            "downloaded": stats.downloaded, "uploaded": stats.uploaded,
+            "downloaded": stats.downloaded, "web_downloaded": stats.web_downloaded,
+            "uploaded": stats.uploaded,
         });
         let job = &*job;
         // What is printed has to be below the bar's last state, not above a bar that goes on.

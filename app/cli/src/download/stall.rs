@@ -116,7 +116,7 @@ fn no_addresses_by_dht(dht: SearchStats) -> String {
 }
 
 /// `tracker.example:6969` of a masked URL: enough to know which one it is.
-fn host(url: &str) -> String {
+pub(super) fn host(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);
     let host = authority

@@ -17,6 +17,7 @@ pub(crate) struct View {
     pub(crate) uploaded: u64,
     pub(crate) peers: u32,
     pub(crate) seeds: u32,
+    pub(crate) web_seeds: u32,
     /// Seconds.
     pub(crate) eta: Option<u64>,
     /// Why nothing comes.
@@ -83,14 +84,22 @@ impl View {
             return format!("{share}  {why}");
         }
         if self.peers == 0 && self.down == 0 {
-            return format!("{share}  looking for peers");
+            let waits = match self.web_seeds {
+                0 => "looking for peers".to_owned(),
+                n => format!("waiting for {}", units::count(u64::from(n), "web seed")),
+            };
+            return format!("{share}  {waits}");
         }
         let (down, up) = (units::rate(self.down), units::rate(self.up));
         let eta = self.eta.map_or_else(
             || "eta -".to_owned(),
             |secs| format!("eta {}", units::clock(secs)),
         );
-        format!("{share}  ↓ {down} ↑ {up}  {}  {eta}", self.peers())
+        let web = match self.web_seeds {
+            0 => String::new(),
+            n => format!(", {}", units::count(u64::from(n), "web seed")),
+        };
+        format!("{share}  ↓ {down} ↑ {up}  {}{web}  {eta}", self.peers())
     }
 
     /// ` 41%  2.4/5.9 GB`: 100 % only when it is all.
@@ -173,6 +182,13 @@ mod tests {
     fn lines_of_all_phases() {
         let line = " 41%  2.4/5.9 GB  ↓ 86.1 MB/s ↑ 3.2 MB/s  38 peers (21 seeds)  eta 0:40";
         assert_eq!(view().line(), line);
+        let web = View {
+            web_seeds: 2,
+            ..view()
+        };
+        let line =
+            " 41%  2.4/5.9 GB  ↓ 86.1 MB/s ↑ 3.2 MB/s  38 peers (21 seeds), 2 web seeds  eta 0:40";
+        assert_eq!(web.line(), line);
         let stalled = View {
             stalled: Some("no peers: tracker.example knows none".to_owned()),
             ..view()

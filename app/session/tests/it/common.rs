@@ -89,6 +89,14 @@ impl Payload {
         }
     }
 
+    pub fn copy(&self) -> Self {
+        Self {
+            torrent: self.torrent.clone(),
+            name: self.name.clone(),
+            files: self.files.clone(),
+        }
+    }
+
     pub fn path(&self, dir: &Path, file: &str) -> PathBuf {
         if file == self.name {
             return dir.join(file);

@@ -12,3 +12,4 @@ mod swarm;
 mod transfer;
 mod trouble;
 mod upload;
+mod web;

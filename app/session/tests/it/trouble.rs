@@ -179,6 +179,7 @@ async fn events_come_in_their_order() {
             Event::Tracker { .. }
             | Event::Dht(_)
             | Event::PeerBanned { .. }
+            | Event::WebSeed { .. }
             | Event::Warning(_)
             | Event::Failed(_) => panic!("{event:?}"),
         });

@@ -42,6 +42,11 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// Whether it will be so the next time, too.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::BadUrl | Self::Refused(_) | Self::NoTls(_))
+    }
+
     /// What happened, down to the cause: the outer errors only say that something did.
     pub(super) fn transport(error: &(dyn std::error::Error + 'static), limit: Duration) -> Self {
         let mut cause = error;

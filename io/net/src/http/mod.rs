@@ -4,7 +4,8 @@
 //! of those that passed and to no other. Redirects are followed here and not by the library, because
 //! each one is a hop.
 //!
-//! - A connection serves one request; nothing is kept open that would have to be closed at the end.
+//! - A connection serves one request; nothing is kept open that would have to be closed at the end. Those of
+//!   web seeds are kept for the next range.
 //! - Certificates are checked against the system's list, always. There is no switch.
 //! - The system's proxy settings are not read.
 //!
@@ -15,6 +16,7 @@ mod bound_tests;
 mod error;
 mod lookup;
 mod queue;
+mod range;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -24,11 +26,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, HeaderValue, LOCATION};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{ClientBuilder, Response, StatusCode, Url};
+use rustls::ClientConfig;
 
 pub use error::HttpError;
 pub use lookup::Lookup;
 use queue::Queue;
+use range::Kept;
+pub use range::RangeBody;
 use tls::Tls;
 use torr_tracker::HttpReply;
 pub use torr_tracker::policy::Purpose;
@@ -71,6 +76,7 @@ struct Shared {
     queue: Queue,
     lookup: Lookup,
     tls: Tls,
+    kept: Kept,
     allow_private: bool,
     bind: Option<IpAddr>,
 }
@@ -99,6 +105,7 @@ impl HttpClient {
             queue: Queue::new(),
             lookup: Lookup::default(),
             tls,
+            kept: Kept::default(),
             allow_private,
             bind,
         };
@@ -184,9 +191,29 @@ impl HttpClient {
             redirected_by,
             allow_private: self.shared.allow_private,
         };
-        let mut addrs = self.shared.lookup.resolve(host, port).await?;
+        let addrs = self.shared.lookup.resolve(host, port).await?;
+        let addrs = self.allowed(addrs, &hop)?;
+        // A client for this hop alone: it knows no other address of the host than those that passed.
+        let client = self
+            .builder(tls, host, &addrs, limits.connect)
+            .pool_max_idle_per_host(0)
+            .gzip(true)
+            .build()
+            .map_err(|error| HttpError::transport(&error, limits.connect))?;
+        let request = client.get(url.clone());
+        let request = request.header(CONNECTION, HeaderValue::from_static("close"));
+        let response = request.send().await;
+        response.map_err(|error| HttpError::transport(&error, limits.connect))
+    }
+
+    /// Those of the addresses that may be connected to for that hop; never none.
+    fn allowed(
+        &self,
+        mut addrs: Vec<SocketAddr>,
+        hop: &Hop<'_>,
+    ) -> Result<Vec<SocketAddr>, HttpError> {
         let mut refused = None;
-        addrs.retain(|addr| match allowed_address(addr.ip(), &hop) {
+        addrs.retain(|addr| match allowed_address(addr.ip(), hop) {
             Ok(()) => true,
             Err(why) => {
                 refused = Some(why);
@@ -202,23 +229,25 @@ impl HttpClient {
                 return Err(HttpError::NoAddressOfFamily(bind));
             }
         }
-        // A client for this hop alone: it knows no other address of the host than those that passed.
-        let client = reqwest::Client::builder()
+        Ok(addrs)
+    }
+
+    /// For a client that knows no other address of the host than these.
+    fn builder(
+        &self,
+        tls: ClientConfig,
+        host: &str,
+        addrs: &[SocketAddr],
+        connect: Duration,
+    ) -> ClientBuilder {
+        reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
-            .resolve_to_addrs(host, &addrs)
+            .resolve_to_addrs(host, addrs)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .local_address(self.shared.bind)
-            .pool_max_idle_per_host(0)
-            .connect_timeout(limits.connect)
-            .gzip(true)
+            .connect_timeout(connect)
             .user_agent(concat!("torr/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| HttpError::transport(&error, limits.connect))?;
-        let request = client.get(url.clone());
-        let request = request.header(CONNECTION, HeaderValue::from_static("close"));
-        let response = request.send().await;
-        response.map_err(|error| HttpError::transport(&error, limits.connect))
     }
 }
 

@@ -256,13 +256,13 @@ async fn addresses_are_judged_however_they_are_written() {
             Err(HttpError::Refused(Refused::LoopbackPath)),
             "{host}"
         );
-        let url = format!("http://{host}:{port}/announce");
+        let url = format!("http://{host}:{port}/file?reboot=1");
         let seed = client()
             .get(&url, Purpose::WebSeed, &HttpLimits::default())
             .await;
         assert_eq!(
             seed,
-            Err(HttpError::Refused(Refused::PrivateWebSeed)),
+            Err(HttpError::Refused(Refused::WebSeedQuery)),
             "{host}"
         );
     }

@@ -71,6 +71,9 @@ impl<F: Fidelity> World<F> {
             Action::CancelRequest { .. } => {}
             Action::Datagram { to, bytes } => self.datagram(host, to, bytes),
             Action::Multicast { group, bytes } => self.multicast(host, group, &bytes),
+            Action::WebFetch { fetch, url, range } => self.web_fetch(host, fetch, &url, range),
+            Action::WebWake { fetch } => self.web_wake(host, fetch),
+            Action::WebCancel { torrent, fetch } => self.web_cancel(host, torrent, fetch),
             Action::Tell { news, .. } => self.tell(host, news),
         }
     }
@@ -127,6 +130,7 @@ impl<F: Fidelity> World<F> {
                         home.node.remove_torrent(key);
                     }
                 }
+                Notice::WebSeed { url, event } => self.check_web(host, &url, &event),
                 Notice::Banned { addr, .. } => {
                     told.banned.push(addr);
                     self.check_ban(host, addr);

@@ -134,6 +134,7 @@ impl Side {
             partial: Vec::new(),
             wanted: Bitfield::full(pieces),
             metadata: None,
+            web: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,
@@ -197,7 +198,10 @@ impl Side {
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
-                | Action::Multicast { .. } => {}
+                | Action::Multicast { .. }
+                | Action::WebFetch { .. }
+                | Action::WebWake { .. }
+                | Action::WebCancel { .. } => {}
             }
             self.node.check_invariants();
         }

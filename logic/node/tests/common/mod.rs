@@ -188,6 +188,7 @@ impl Rig {
             partial: partial.map(|(p, b)| (PieceIndex::new(p), b)).collect(),
             wanted: Bitfield::full(setup.pieces),
             metadata: None,
+            web: None,
             high: Vec::new(),
             files: vec![FilePieces {
                 file: 0,
@@ -354,7 +355,10 @@ impl Rig {
                 | Action::Resolve { .. }
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
-                | Action::Multicast { .. } => {}
+                | Action::Multicast { .. }
+                | Action::WebFetch { .. }
+                | Action::WebWake { .. }
+                | Action::WebCancel { .. } => {}
             }
         }
         if self.strict {

@@ -389,7 +389,7 @@ impl<B> PeerCx<'_, B> {
             } else {
                 peer.reject(block.piece, self.now);
             }
-            self.swarm.disown(self.key, block.piece);
+            self.swarm.disown(self.key.into(), block.piece);
             self.swarm.release_request(block);
         }
         Ok(())
@@ -422,7 +422,7 @@ impl<B> PeerCx<'_, B> {
             return false;
         }
         let asked = arrival == Arrival::Asked;
-        let wanted = self.swarm.assembly.wants(block, self.key, asked);
+        let wanted = self.swarm.assembly.wants(block, self.key.into(), asked);
         if !wanted {
             // It came from somebody else, or its piece is done or left to somebody else: skip it, and
             // settle the request now.
@@ -456,7 +456,7 @@ impl<B> PeerCx<'_, B> {
         let arrival = peer.requests.complete(block, self.now);
         let askers = swarm.assembly.asked(block);
         let others = askers > u8::from(arrival == Arrival::Asked);
-        match swarm.assembly.place(block, buf, self.key, self.now) {
+        match swarm.assembly.place(block, buf, self.key.into(), self.now) {
             Placed::Unwanted(buf) => {
                 swarm.wasted += u64::from(block.len);
                 self.bufs.put(buf);
@@ -469,7 +469,7 @@ impl<B> PeerCx<'_, B> {
             Placed::Last => swarm.close_piece(self.now, block.piece, self.out),
         }
         if others {
-            swarm.cancel_at_others(block, self.key, self.out);
+            swarm.cancel_at_others(block, self.key.into(), self.out);
         }
     }
 }

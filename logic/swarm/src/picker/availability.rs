@@ -102,6 +102,10 @@ impl Availability {
         self.start[LEVELS] as usize
     }
 
+    pub(crate) fn is_high(&self, piece: PieceIndex) -> bool {
+        self.high.get(piece.as_usize()).copied().unwrap_or(false)
+    }
+
     /// Candidates by index.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         let all = self.lowest..self.place.len() as u32;

@@ -71,9 +71,10 @@ def main():
     ses = session(port, method)
     handle = add(ses, torrent, folder, task in ("seed", "check"))
     if task == "check":
-        # In seed mode nothing is read when the torrent is added, so that this is the only pass.
+        # In seed mode nothing is read when the torrent is added, so that this is the only pass. Adding it tells of
+        # a check as well: only after that is it known which one the next is.
+        wait(ses, lt.torrent_checked_alert)
         handle.force_recheck()
-        # Adding the torrent tells of a check as well.
         wait(ses, lt.torrent_checked_alert)
         while not handle.status().is_seeding:
             wait(ses, lt.torrent_checked_alert)

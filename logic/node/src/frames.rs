@@ -51,36 +51,10 @@ impl<B> Node<B> {
             return;
         }
         let offered = bytes.len();
-        let Self {
-            conns,
-            torrents,
-            bufs,
-            outbox,
-            ..
-        } = self;
-        let Some(entry) = conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Live {
-            torrent,
-            peer,
-            reader,
-        } = &mut entry.stage
-        else {
-            return;
-        };
-        let Some(home) = torrents.get_mut(*torrent) else {
-            return;
-        };
-        if bytes.is_empty() && !reader.is_waiting() {
-            return;
+        if offered > 0 || self.is_waiting(conn) {
+            self.hear(now, conn, |reader, peer| reader.feed(bytes, peer));
+            self.down.spend((offered - bytes.len()) as u64);
         }
-        let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
-        let result = reader.feed(bytes, &mut cx);
-        self.down.spend((offered - bytes.len()) as u64);
-        let fault = cx.fault();
-        cx.finish();
-        self.heard(now, conn, result, fault);
     }
 
     /// The block whose payload is due on the connection.
@@ -102,31 +76,8 @@ impl<B> Node<B> {
     ) {
         let due = self.block_due(conn).map_or(0, |raw| u64::from(raw.len));
         self.down.spend(due);
-        let Self {
-            conns,
-            torrents,
-            bufs,
-            outbox,
-            ..
-        } = self;
-        let Some(entry) = conns.get_mut(conn) else {
-            return;
-        };
-        let Stage::Live {
-            torrent,
-            peer,
-            reader,
-        } = &mut entry.stage
-        else {
-            return;
-        };
-        let Some(home) = torrents.get_mut(*torrent) else {
-            return;
-        };
-        let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
-        let result = reader.finish_block_with(fill, &mut cx);
-        let fault = cx.fault();
-        cx.finish();
-        self.heard(now, conn, result, fault);
+        self.hear(now, conn, |reader, peer| {
+            reader.finish_block_with(fill, peer)
+        });
     }
 }

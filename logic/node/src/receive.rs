@@ -1,8 +1,8 @@
 //! Bytes in: where they go, and what they say.
 
 use torr_base::Instant;
-use torr_swarm::ConnKey;
-use torr_wire::ReadBufs;
+use torr_swarm::{ConnKey, PeerCx};
+use torr_wire::{Progress, ReadBufs, WireError, WireReader};
 
 use crate::conn::Stage;
 use crate::node::Node;
@@ -84,19 +84,34 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
 
     /// Goes on with what was read already: a buffer may be free again.
     pub fn resume(&mut self, now: Instant, conn: ConnKey) {
-        let waiting = self
-            .conns
-            .get(conn)
-            .is_some_and(|entry| match &entry.stage {
-                Stage::Live { reader, .. } => reader.is_waiting(),
-                Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => false,
-            });
-        if waiting {
+        if self.is_waiting(conn) {
             self.process(now, conn);
         }
     }
 
     fn process(&mut self, now: Instant, conn: ConnKey) {
+        self.hear(now, conn, |reader, peer| reader.process(peer));
+    }
+}
+
+impl<B> Node<B> {
+    /// Whether a block that has begun to arrive waits for a buffer.
+    pub(crate) fn is_waiting(&self, conn: ConnKey) -> bool {
+        let entry = self.conns.get(conn);
+        entry.is_some_and(|entry| match &entry.stage {
+            Stage::Live { reader, .. } => reader.is_waiting(),
+            Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => false,
+        })
+    }
+
+    /// Lets the reader of a connection whose handshake is through say something to its peer in the swarm, and does
+    /// what follows from it.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        conn: ConnKey,
+        turn: impl FnOnce(&mut WireReader<B>, &mut PeerCx<'_, B>) -> Result<Progress, WireError>,
+    ) {
         let Self {
             conns,
             torrents,
@@ -119,7 +134,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
             return;
         };
         let mut cx = home.swarm.peer(now, *peer, bufs.as_mut(), outbox);
-        let result = reader.process(&mut cx);
+        let result = turn(reader, &mut cx);
         let fault = cx.fault();
         cx.finish();
         self.heard(now, conn, result, fault);

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use torr_base::InfoHash;
+use torr_base::{InfoHash, percent};
 
 use crate::limits::{FILES_MAX, URL_LEN_MAX, URLS_MAX};
 use crate::{FileIndex, FilePriorities, InfoHashV2, Node};
@@ -313,12 +313,12 @@ impl fmt::Display for Magnet {
         let seeds = self.web_seeds.iter().map(|url| ("ws", url));
         for (key, value) in name.chain(trackers).chain(seeds) {
             write!(f, "&{key}=")?;
-            encode(f, value, "")?;
+            percent(value.as_bytes(), "").fmt(f)?;
         }
         for peer in &self.peers {
             f.write_str("&x.pe=")?;
             // Some readers take this one as it stands.
-            encode(f, &peer.to_string(), ":[]")?;
+            percent(peer.to_string().as_bytes(), ":[]").fmt(f)?;
         }
         for (n, range) in self.select.iter().enumerate() {
             f.write_str(if n == 0 { "&so=" } else { "," })?;
@@ -338,19 +338,6 @@ impl fmt::Debug for Magnet {
             .field("info_hash", &self.info_hash)
             .finish_non_exhaustive()
     }
-}
-
-/// All but the unreserved characters of RFC 3986, and those in `plain`, as `%` and two digits.
-fn encode(f: &mut fmt::Formatter<'_>, text: &str, plain: &str) -> fmt::Result {
-    for byte in text.bytes() {
-        let c = char::from(byte);
-        if c.is_ascii_alphanumeric() || "-._~".contains(c) || plain.contains(c) {
-            write!(f, "{c}")?;
-        } else {
-            write!(f, "%{byte:02X}")?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

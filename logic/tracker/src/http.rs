@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use torr_base::InfoHash;
+use torr_base::{InfoHash, percent};
 
 use crate::announce::AnnounceRequest;
 use crate::url::TrackerUrl;
@@ -84,18 +84,9 @@ fn with_separator(url: &str) -> String {
     out
 }
 
-/// Percent-encodes all but the characters that RFC 3986 leaves unreserved.
+/// Writing to a String cannot fail.
 fn push_escaped(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(*byte));
-            }
-            other => {
-                let _ = write!(out, "%{other:02X}");
-            }
-        }
-    }
+    let _ = write!(out, "{}", percent(bytes, ""));
 }
 
 #[cfg(test)]

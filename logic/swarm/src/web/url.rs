@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use torr_base::percent;
 use torr_metainfo::{FileIndex, Info};
 
 /// The longest URL that is asked for; servers take 8 KiB, mostly.
@@ -60,14 +61,7 @@ fn push(url: &mut String, component: &[u8]) -> Option<()> {
     if matches!(component, [] | b"." | b"..") || url.len() + component.len() > URL_LEN_MAX {
         return None;
     }
-    for byte in component {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                url.push(char::from(*byte));
-            }
-            _ => write!(url, "%{byte:02X}").ok()?,
-        }
-    }
+    write!(url, "{}", percent(component, "")).ok()?;
     Some(())
 }
 

@@ -158,7 +158,7 @@ impl<B> Node<B> {
         let (Some(part), Some(torrent)) = (&mut self.dht, self.torrents.get_mut(key)) else {
             return;
         };
-        if torrent.private || torrent.stopping || torrent.search.is_some() {
+        if torrent.swarm.is_private() || torrent.stopping || torrent.search.is_some() {
             return;
         }
         for (host, port) in nodes.iter().take(NODES_MAX) {
@@ -224,7 +224,10 @@ impl<B> Node<B> {
 
     /// A peer says that there is a node at that address (BEP 5).
     pub(crate) fn peer_has_node(&mut self, now: Instant, key: TorrentKey, addr: SocketAddr) {
-        let private = self.torrents.get(key).is_none_or(|it| it.private);
+        let private = self
+            .torrents
+            .get(key)
+            .is_none_or(|it| it.swarm.is_private());
         if !private && let Some(part) = &mut self.dht {
             part.dht.add_node(now, addr);
         }

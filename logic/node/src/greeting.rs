@@ -177,7 +177,10 @@ impl<B> Node<B> {
     fn reserved(&self, torrent: TorrentKey) -> Reserved {
         let usual = Reserved::EXTENDED.union(Reserved::FAST);
         let has_node = self.dht.as_ref().is_some_and(|dht| dht.port() > 0);
-        let private = self.torrents.get(torrent).is_none_or(|it| it.private);
+        let private = self
+            .torrents
+            .get(torrent)
+            .is_none_or(|it| it.swarm.is_private());
         match has_node && !private {
             true => usual.union(Reserved::DHT),
             false => usual,

@@ -68,7 +68,7 @@ impl<B> Node<B> {
     /// Has a torrent announced, unless it is private.
     pub(crate) fn begin_local(&mut self, now: Instant, key: TorrentKey) {
         let torrent = self.torrents.get(key);
-        let may = torrent.is_some_and(|it| !it.private);
+        let may = torrent.is_some_and(|it| !it.swarm.is_private());
         let may = may && self.config.listen_port > 0;
         if let Some(local) = self.local.as_mut().filter(|_| may) {
             local.due.insert((now, key));
@@ -137,7 +137,7 @@ impl<B> Node<B> {
         for info_hash in announce.torrents {
             let key = self.by_hash.get(&info_hash);
             let torrent = key.and_then(|key| self.torrents.get_mut(*key));
-            if let Some(torrent) = torrent.filter(|it| !it.private && !it.stopping)
+            if let Some(torrent) = torrent.filter(|it| !it.swarm.is_private() && !it.stopping)
                 && torrent.swarm.phase() == Phase::Active
             {
                 torrent.swarm.add_candidate(now, addr);

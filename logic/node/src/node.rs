@@ -24,8 +24,6 @@ pub(crate) struct Torrent<B> {
     pub(crate) storage: StorageId,
     pub(crate) swarm: Swarm<B>,
     pub(crate) announcer: Announcer,
-    /// BEP 27, as far as is known.
-    pub(crate) private: bool,
     /// In the DHT.
     pub(crate) search: Option<Search>,
     /// `stop` was said: what is left are answers and farewells.
@@ -243,7 +241,6 @@ impl<B> Node<B> {
             storage,
             swarm,
             announcer,
-            private: false,
             search: None,
             stopping: false,
             flushed: false,
@@ -258,7 +255,6 @@ impl<B> Node<B> {
     /// BEP 27.
     fn keep_to_trackers(&mut self, key: TorrentKey) {
         if let Some(torrent) = self.torrents.get_mut(key) {
-            torrent.private = true;
             torrent.announcer.use_one_at_a_time();
         }
         self.end_search(key);

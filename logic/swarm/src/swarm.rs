@@ -700,6 +700,12 @@ impl<B> Swarm<B> {
         self.left == 0 && self.metadata.is_known()
     }
 
+    /// BEP 27, as far as is known.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+
     /// Whether something is wanted and there is no peer to ask for it.
     #[must_use]
     pub fn is_forlorn(&self) -> bool {

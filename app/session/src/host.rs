@@ -137,15 +137,10 @@ impl SessionHost {
             peers: seeking.peers(),
             sequential: seeking.add.sequential,
         };
-        let key = match node.add_magnet(now, init) {
-            Ok(key) => key,
-            Err(AddError::Exists(_)) => {
-                debug_assert!(false, "the registry holds every info-hash once");
-                self.over(&shared);
-                return;
-            }
+        let added = node.add_magnet(now, init);
+        let Some(key) = self.added(added, &shared) else {
+            return;
         };
-        self.torrents.insert(key, Arc::clone(&shared));
         self.seeking.insert(key, seeking);
         *lock(&shared.stage) = Stage::Seeking(key);
         publish(node, key, &shared);
@@ -180,16 +175,29 @@ impl SessionHost {
             sequential: joining.sequential,
             super_seed: joining.super_seed,
         };
-        let key = match node.add_torrent(now, init) {
-            Ok(key) => key,
+        let added = node.add_torrent(now, init);
+        if let Some(key) = self.added(added, &shared) {
+            self.joined(node, now, key, &shared);
+        }
+    }
+
+    /// A torrent is in the node, or cannot be, which is its end.
+    fn added(
+        &mut self,
+        added: Result<TorrentKey, AddError>,
+        shared: &Arc<Shared>,
+    ) -> Option<TorrentKey> {
+        match added {
+            Ok(key) => {
+                self.torrents.insert(key, Arc::clone(shared));
+                Some(key)
+            }
             Err(AddError::Exists(_)) => {
                 debug_assert!(false, "the registry holds every info-hash once");
-                self.over(&shared);
-                return;
+                self.over(shared);
+                None
             }
-        };
-        self.torrents.insert(key, Arc::clone(&shared));
-        self.joined(node, now, key, &shared);
+        }
     }
 
     fn joined(&self, node: &mut Node<BlockBuf>, now: Instant, key: TorrentKey, shared: &Shared) {

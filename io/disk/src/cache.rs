@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use torr_store::StorageId;
 
 use crate::errno::Sys;
+use crate::reserve::Reserved;
 
 /// A file that somebody may be using while the cache has long forgotten it.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct OpenFile {
     direct: OnceLock<Option<OwnedFd>>,
     /// It was opened, but does not serve.
     no_direct: AtomicBool,
+    pub(crate) reserved: Reserved,
 }
 
 impl OpenFile {
@@ -28,6 +30,7 @@ impl OpenFile {
             writable,
             direct: OnceLock::new(),
             no_direct: AtomicBool::new(false),
+            reserved: Reserved::default(),
         }
     }
 

@@ -49,6 +49,8 @@ impl Tree {
         let Some(fd) = open.direct(|| self.open_direct(file, open)) else {
             return Ok(0);
         };
+        let file_len = self.plan.len(file);
+        open.reserved.reserve(fd, offset, len, file_len);
         let mut done = 0;
         while done < len {
             let mut slices = [IoSlice::new(&[]); CALL_SLICES];

@@ -30,6 +30,7 @@ mod log_file;
 mod open;
 mod plan;
 mod pool;
+mod reserve;
 mod resident;
 mod root;
 mod serve;

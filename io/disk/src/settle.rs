@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, FallocateFlags};
+use rustix::fs;
 use rustix::io::Errno;
 use torr_base::{BLOCK_LEN, Bitfield, PieceIndex};
 use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
@@ -14,6 +14,7 @@ use crate::hook::Call;
 use crate::log_file::sync_log;
 use crate::open::difference;
 use crate::plan::Kind;
+use crate::reserve;
 use crate::spec::{OnExisting, OpenWarning, Opened, StorageSpec};
 use crate::state::write_all;
 use crate::storage::{Storage, Touched};
@@ -275,7 +276,7 @@ impl Settle<'_> {
             }
             let open = tree.file(file, true)?;
             let asked = tree.root.hook().ask_with(Call::Resize, || tree.name(file));
-            match asked.and_then(|()| retry(|| reserve(&open.fd, len))) {
+            match asked.and_then(|()| retry(|| reserve::whole(&open.fd, len))) {
                 // A file system that cannot reserve is used as it is.
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(errno) => {
@@ -314,17 +315,6 @@ impl Settle<'_> {
         out.retain(|(_, blocks)| !blocks.is_empty());
         out
     }
-}
-
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn reserve(fd: &OwnedFd, len: u64) -> Result<(), Errno> {
-    fs::fallocate(fd, FallocateFlags::empty(), 0, len)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn reserve(fd: &OwnedFd, len: u64) -> Result<(), Errno> {
-    let _ = FallocateFlags::empty();
-    fs::ftruncate(fd, len)
 }
 
 fn add_intent(intents: &mut Vec<Record>, file: u32) {

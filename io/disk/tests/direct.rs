@@ -86,6 +86,38 @@ fn what_may_go_past_the_cache_does() {
 }
 
 #[test]
+fn room_is_reserved_around_what_goes_past_the_cache() {
+    use std::os::unix::fs::MetadataExt;
+    let sample = Sample::single("one.bin", (66 << 20) + 5, 1 << 20);
+    for (io, reserved) in [(IoMode::Direct, 64 << 20), (IoMode::Buffered, 0)] {
+        let dir = TempDir::new();
+        let mut rig = Rig::new(config(io, Hook::default()));
+        rig.open(spec(&sample, &dir)).unwrap();
+        rig.commit(&sample, &[7]).unwrap();
+        let before = std::fs::metadata(dir.join("out/one.bin")).unwrap();
+        let room = before.blocks() * 512;
+        assert!(
+            room >= reserved && room <= reserved + (2 << 20),
+            "{room} {io:?}"
+        );
+        assert_eq!(before.len(), 8 << 20, "the size says what was written");
+        rig.commit(&sample, &[65]).unwrap();
+        rig.close().unwrap();
+        // What is only reserved is nothing that anybody has.
+        let opened = rig.open(spec(&sample, &dir)).unwrap();
+        assert_eq!(
+            opened
+                .have
+                .iter()
+                .map(|piece| piece.get())
+                .collect::<Vec<_>>(),
+            [7, 65]
+        );
+        rig.close().unwrap();
+    }
+}
+
+#[test]
 fn files_that_are_not_aligned_are_written_all_the_same() {
     let files = [
         F::Plain("a", 1_500_001),

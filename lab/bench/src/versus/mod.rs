@@ -40,10 +40,7 @@ use client::Contender;
 use ground::Stage;
 use machine::Machine;
 use options::Options;
-use result::{CaseResult, Outcome, Row};
-
-/// After so many failed runs a contender sits out the rest of a case.
-const FAILURES_MAX: usize = 2;
+use result::{CaseResult, Outcome, Row, is_decided};
 
 /// `args` without the program's and the command's name.
 pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
@@ -106,34 +103,31 @@ fn run_case(
     work: &Path,
 ) -> Result<CaseResult> {
     println!("{}: {}", case.name, case.title);
-    let takes_part = |contender: &Contender| match case.only {
+    let takes_part = |contender: &&Contender| match case.only {
         Some(only) => only.contains(&contender.name),
         None => contender.name != "torr-24m" && options.wants_client(contender.name),
     };
-    let chosen = contenders.iter().filter(|contender| takes_part(contender));
-    let mut rows: Vec<(&Contender, Row)> = chosen
-        .map(|contender| (contender, Row::new(contender)))
-        .collect();
+    let chosen: Vec<&Contender> = contenders.iter().filter(takes_part).collect();
+    let mut rows: Vec<Row> = chosen.iter().map(|contender| Row::new(contender)).collect();
     for run in 1..=options.runs() {
-        for (contender, row) in &mut rows {
-            if row.sits_out(FAILURES_MAX) {
+        for (at, contender) in chosen.iter().enumerate() {
+            if rows[at].sits_out() || is_decided(case, &rows, at) {
                 continue;
             }
             machine::warm_memory(stage.shape.total + (1 << 30))?;
             let outcome = match runner::run(case, stage, contender, machine, work) {
                 Ok(None) => Outcome::Cannot,
                 Ok(Some(figures)) => Outcome::Good(figures),
-                Err(error) => Outcome::Bad(format!("{error:#}")),
+                Err(error) => Outcome::Bad(error),
             };
             if !matches!(outcome, Outcome::Cannot) {
                 println!("  {run} {}: {}", contender.name, outcome.line());
             }
-            row.push(outcome);
+            rows[at].push(outcome);
         }
     }
     // Who cannot do such a task does not show; who could not be had does.
-    let rows = rows.into_iter().map(|(_, row)| row);
-    let rows = rows.filter(|row| !row.is_empty()).collect();
+    rows.retain(|row| !row.is_empty());
     Ok(CaseResult::new(case, stage.shape.total, rows))
 }
 

@@ -4,13 +4,19 @@ use serde_json::{Value, json};
 
 use super::case::{Against, Case, Figure, Goal};
 use super::client::{Contender, Kind};
-use super::runner::Figures;
+use super::runner::{Figures, Stalled};
+
+/// After so many failed runs a contender sits out the rest of a case.
+const FAILURES_MAX: usize = 2;
+/// A rival with so many runs that take more than [`FAR`] times what the best rival takes is no best one any more.
+const DECIDED_AFTER: usize = 2;
+const FAR: f64 = 1.5;
 
 /// One run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
     Good(Figures),
-    Bad(String),
+    Bad(anyhow::Error),
     /// Not a task for this contender.
     Cannot,
 }
@@ -54,7 +60,7 @@ impl Outcome {
                 figures.wall,
                 mib(figures.peak_bytes)
             ),
-            Self::Bad(why) => why.clone(),
+            Self::Bad(why) => format!("{why:#}"),
             Self::Cannot => "not its task".into(),
         }
     }
@@ -74,16 +80,18 @@ impl Row {
         }
     }
 
-    pub(crate) fn sits_out(&self, failures_max: usize) -> bool {
-        self.cannot || self.failures >= failures_max
+    pub(crate) fn sits_out(&self) -> bool {
+        self.cannot || self.failures >= FAILURES_MAX
     }
 
     pub(crate) fn push(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Good(figures) => self.good.push(figures),
             Outcome::Bad(why) => {
-                self.bad = Some(why);
-                self.failures += 1;
+                // Whoever stalls does so again, and each time costs minutes.
+                let stalled = why.downcast_ref::<Stalled>().is_some();
+                self.failures += if stalled { FAILURES_MAX } else { 1 };
+                self.bad = Some(format!("{why:#}"));
             }
             Outcome::Cannot => self.cannot = true,
         }
@@ -132,6 +140,26 @@ fn run_json(run: &Figures) -> Value {
     })
 }
 
+/// Whether more runs of that rival can change no goal: it is far behind the best one in all that is compared.
+pub(crate) fn is_decided(case: &Case, rows: &[Row], at: usize) -> bool {
+    let row = &rows[at];
+    if !row.is_rival() || row.good.len() < DECIDED_AFTER {
+        return false;
+    }
+    let compared = case.goals.iter().map(|goal| goal.figure);
+    compared.into_iter().all(|figure| {
+        let best = best_rival(rows, figure).map_or(0.0, |(best, _)| best);
+        row.min(figure).is_some_and(|own| own > FAR * best)
+    })
+}
+
+fn best_rival(rows: &[Row], figure: Figure) -> Option<(f64, &'static str)> {
+    let rivals = rows.iter().filter(|row| row.is_rival());
+    rivals
+        .filter_map(|row| Some((row.min(figure)?, row.name)))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+}
+
 impl CaseResult {
     pub(crate) fn new(case: &'static Case, bytes: u64, rows: Vec<Row>) -> Self {
         Self { case, bytes, rows }
@@ -139,13 +167,6 @@ impl CaseResult {
 
     pub(crate) fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
-    }
-
-    fn best_rival(&self, figure: Figure) -> Option<(f64, &'static str)> {
-        let rivals = self.rows.iter().filter(|row| row.is_rival());
-        rivals
-            .filter_map(|row| Some((row.min(figure)?, row.name)))
-            .min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
     pub(crate) fn verdicts(&self, all: &[Self], avx512: bool) -> Vec<Verdict> {
@@ -157,8 +178,10 @@ impl CaseResult {
         let other = |name: &str| all.iter().find(|result| result.case.name == name);
         let figure = goal.figure;
         let reference = match goal.against {
-            Against::BestRival => self.best_rival(figure),
-            Against::BestRivalIn(name) => other(name).and_then(|case| case.best_rival(figure)),
+            Against::BestRival => best_rival(&self.rows, figure),
+            Against::BestRivalIn(name) => {
+                other(name).and_then(|case| best_rival(&case.rows, figure))
+            }
             Against::Floor => self
                 .row("floor")
                 .and_then(|row| Some((row.min(figure)?, row.name))),

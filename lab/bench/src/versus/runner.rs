@@ -26,6 +26,18 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A seed that is not through by then is cut off; what it cost is counted for the bytes that came.
 const SEED_MAX: Duration = Duration::from_secs(60);
 
+/// It stopped in the middle, or was too slow by far.
+#[derive(Debug)]
+pub(crate) struct Stalled(String);
+
+impl std::error::Error for Stalled {}
+
+impl std::fmt::Display for Stalled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What one run cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
@@ -288,6 +300,9 @@ fn good(waited: Waited, running: &Running, bytes: u64) -> Result<(f64, Cpu)> {
     match waited {
         Waited::Done(took, cpu) => Ok((took.as_secs_f64(), cpu)),
         Waited::Failed(why) => bail!(why),
-        Waited::Stalled => bail!(running.complaint(&format!("stalled after {bytes} bytes"))),
+        Waited::Stalled => {
+            let why = running.complaint(&format!("stalled after {bytes} bytes"));
+            Err(Stalled(why).into())
+        }
     }
 }

@@ -99,10 +99,13 @@ impl<B> Swarm<B> {
             self.peers.get_mut(key)?.turns.push(piece);
         }
         let Self {
-            peers, assembly, ..
+            peers,
+            assembly,
+            geometry,
+            ..
         } = self;
-        let turns = &mut peers.get_mut(key)?.turns;
-        turns.next(width, |piece| assembly.asked_share(piece))
+        let (turns, blocks) = (&mut peers.get_mut(key)?.turns, geometry.block_count_max());
+        turns.next(width, blocks, |piece| assembly.asked_share(piece))
     }
 
     /// How many pieces the peer is asked for at a time: one, or as many as it brings in a moment where it

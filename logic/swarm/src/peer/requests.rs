@@ -22,7 +22,7 @@ const LATE_MAX: usize = 2 * DEPTH_MAX as usize;
 pub(crate) const SNUB_AFTER: Duration = Duration::from_secs(60);
 
 /// A fast peer's bytes are worth a turn once so many have come as it brings in this time …
-const GOAL_TIME: Duration = Duration::from_millis(5);
+const GOAL_TIME: Duration = Duration::from_millis(20);
 /// … but no more than this, and any number where that would be less than a few blocks.
 const GOAL_MAX: u64 = 1024 * 1024;
 const GOAL_MIN: u64 = 64 * 1024;
@@ -321,10 +321,10 @@ mod tests {
         assert_eq!(of(&mut r, 1_000_000_000, 0), 1, "nothing is owed");
         (0..200).for_each(|index| r.push(block(index), Instant::ZERO));
         assert_eq!(of(&mut r, 1_000_000_000, 0), 1 << 20);
-        assert_eq!(of(&mut r, 50_000_000, 0), 128 << 10);
-        assert_eq!(of(&mut r, 10_000_000, 0), 1);
+        assert_eq!(of(&mut r, 10_000_000, 0), 128 << 10);
+        assert_eq!(of(&mut r, 3_000_000, 0), 1);
         // It stopped in the middle: what has come is looked at, however slow it is by then.
-        assert_eq!(of(&mut r, 14_000_000, 0), 64 << 10);
+        assert_eq!(of(&mut r, 4_000_000, 0), 64 << 10);
         assert!(r.is_short_of_goal(Instant::ZERO + GOAL_PATIENCE));
         assert_eq!(of(&mut r, 1_000_000_000, 100), 1);
         assert!(!r.is_short_of_goal(Instant::ZERO + GOAL_PATIENCE));

@@ -5,12 +5,15 @@
 //! the next by the same step, so that they end one after another and on average half of their bytes are in
 //! memory.
 
+use std::ops::RangeInclusive;
+
 use torr_base::PieceIndex;
 
 use crate::closing::SIDE_BY_SIDE;
 
-/// Blocks asked for in a row of one piece, where there are several.
-const IN_A_ROW: u32 = 4;
+/// Blocks asked for in a row of one piece, where there are several: as many as each is kept ahead of the next,
+/// within these bounds. To choose a piece means to look at all of them.
+const IN_A_ROW: RangeInclusive<u32> = 4..=16;
 /// Pieces at a time, at most: as many as are hashed side by side.
 pub(crate) const WIDTH_MAX: usize = SIDE_BY_SIDE;
 
@@ -54,11 +57,12 @@ impl Turns {
         self.now = None;
     }
 
-    /// The piece whose turn begins. `width` is how many pieces there are to be at a time;
-    /// `asked` tells how many thousandths of a piece were asked for.
+    /// The piece whose turn begins. `width` is how many pieces there are to be at a time, `blocks` how many
+    /// blocks one has; `asked` tells how many thousandths of a piece were asked for.
     pub(crate) fn next(
         &mut self,
         width: usize,
+        blocks: u32,
         asked: impl Fn(PieceIndex) -> u32,
     ) -> Option<PieceIndex> {
         // How far each is behind the place that it should have: the oldest at its end, each that follows
@@ -70,7 +74,8 @@ impl Turns {
         };
         let rows = self.pieces.iter().enumerate();
         let (_, piece) = rows.max_by_key(|(place, piece)| behind((*place, piece)))?;
-        self.now = Some((*piece, IN_A_ROW - 1));
+        let row = (blocks / width).clamp(*IN_A_ROW.start(), *IN_A_ROW.end());
+        self.now = Some((*piece, row - 1));
         Some(*piece)
     }
 }
@@ -93,7 +98,7 @@ mod tests {
                 opened += 1;
             }
             let share = |p: PieceIndex| asked[&p] * 1_000 / LEN;
-            let piece = turns.going_on().or_else(|| turns.next(width, share));
+            let piece = turns.going_on().or_else(|| turns.next(width, LEN, share));
             let piece = piece.unwrap();
             let count = asked.get_mut(&piece).unwrap();
             *count += 1;

@@ -90,6 +90,10 @@ impl FileSource<BlockBuf> for FilesOnDisk {
     fn read(&mut self, storage: StorageId, range: RawBlock, buf: &mut BlockBuf) -> bool {
         self.0.read(storage, range, buf)
     }
+
+    fn read_run(&mut self, id: StorageId, ranges: &[RawBlock], bufs: &mut [BlockBuf]) -> bool {
+        self.0.read_run(id, ranges, bufs)
+    }
 }
 
 impl Files for FilesOnDisk {

@@ -1,5 +1,6 @@
 //! What the page cache has, asked without ever waiting for a disk.
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, OwnedFd};
 
 #[cfg(target_os = "linux")]
@@ -46,16 +47,13 @@ pub(crate) fn is_resident(fd: &OwnedFd, offset: u64, len: u64) -> Option<bool> {
     (result == 0).then_some(counts.cached == pages)
 }
 
-/// Reads all of `buf` if that needs no disk. False where it does, and at the end of the file.
+/// Fills all of `bufs` if that needs no disk. False where it does, and at the end of the file.
 #[cfg(target_os = "linux")]
-pub(crate) fn read_now(fd: impl AsFd, buf: &mut [u8], offset: u64) -> Sys<bool> {
-    use std::io::IoSliceMut;
-
+pub(crate) fn read_now(fd: impl AsFd, bufs: &mut [IoSliceMut<'_>], offset: u64) -> Sys<bool> {
     use rustix::io::{ReadWriteFlags, preadv2};
 
-    let len = buf.len();
-    let mut slices = [IoSliceMut::new(buf)];
-    match preadv2(fd, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+    let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+    match preadv2(fd, bufs, offset, ReadWriteFlags::NOWAIT) {
         Ok(n) => Ok(n == len),
         // Not in memory, or a file system that cannot tell.
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
@@ -77,7 +75,7 @@ pub(crate) fn is_resident(_: &OwnedFd, _: u64, _: u64) -> Option<bool> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn read_now(_: impl AsFd, _: &mut [u8], _: u64) -> Sys<bool> {
+pub(crate) fn read_now(_: impl AsFd, _: &mut [IoSliceMut<'_>], _: u64) -> Sys<bool> {
     Ok(false)
 }
 

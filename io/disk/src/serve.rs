@@ -12,6 +12,7 @@
 //! In steady state a block costs no lock, no allocation, and one system call beside those that send it.
 
 use std::collections::BTreeMap;
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -38,6 +39,8 @@ const WARMING: Duration = Duration::from_secs(2);
 const WARMING_LEN: u64 = 2 << 20;
 /// Cold places that are remembered of a file.
 const COLD_PLACES: usize = 8;
+/// Blocks that are read at one go.
+const SLICES: usize = 64;
 /// What was sent so long ago has left the machine.
 const UNDER_WAY: Duration = Duration::from_secs(60);
 
@@ -172,13 +175,19 @@ impl Server {
         self.slots.first_mut()
     }
 
-    /// Fills `buf` from one file, if it is in memory and as it should be.
-    fn read_from(&mut self, id: StorageId, start: u64, buf: &mut [u8], now: Instant) -> bool {
-        let end = start + buf.len() as u64;
+    /// Fills `bufs` from one file, if all of it is in memory and the file as it should be.
+    fn read_from(
+        &mut self,
+        id: StorageId,
+        start: u64,
+        bufs: &mut [IoSliceMut<'_>],
+        now: Instant,
+    ) -> bool {
+        let end = start + bufs.iter().map(|buf| buf.len() as u64).sum::<u64>();
         let Some(slot) = self.slot(id, start, end, now) else {
             return false;
         };
-        let read = read_now(&slot.open.fd, buf, start - slot.start);
+        let read = read_now(&slot.open.fd, bufs, start - slot.start);
         if read != Ok(true) {
             slot.cold.add(start, now);
             return false;
@@ -239,7 +248,7 @@ impl FileSource<BlockBuf> for Server {
             .first()
             .is_some_and(|slot| slot.holds(id, start, end))
         {
-            return self.read_from(id, start, buf, now);
+            return self.read_from(id, start, &mut [IoSliceMut::new(buf)], now);
         }
         let Some(storage) = self.storages.get(&id).map(Arc::clone) else {
             return false;
@@ -250,12 +259,29 @@ impl FileSource<BlockBuf> for Server {
             rest = later;
             if segment.pad {
                 part.fill(0);
-            } else if !self.read_from(id, at, part, now) {
+            } else if !self.read_from(id, at, &mut [IoSliceMut::new(part)], now) {
                 return false;
             }
             at += segment.len;
         }
         true
+    }
+
+    fn read_run(&mut self, id: StorageId, ranges: &[RawBlock], bufs: &mut [BlockBuf]) -> bool {
+        let Some((start, _)) = ranges.first().and_then(|first| self.bytes(id, *first)) else {
+            return false;
+        };
+        let mut slices: [_; SLICES] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let mut count = 0;
+        for (slice, (range, buf)) in slices.iter_mut().zip(ranges.iter().zip(bufs)) {
+            let Some(buf) = buf.as_mut().get_mut(..range.len as usize) else {
+                return false;
+            };
+            *slice = IoSliceMut::new(buf);
+            count += 1;
+        }
+        // More than one file, or more than fits: they are had one by one.
+        count == ranges.len() && self.read_from(id, start, &mut slices[..count], Instant::now())
     }
 }
 

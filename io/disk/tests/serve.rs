@@ -86,6 +86,37 @@ fn every_block_can_be_read_and_those_of_one_file_sent() {
 }
 
 #[test]
+fn a_run_is_read_at_one_go_as_long_as_its_file_is_what_it_was() {
+    let (dir, sample) = (TempDir::new(), sample());
+    let (rig, mut server) = served(&dir, &sample, Duration::from_secs(3_600));
+    let mut pool = BlockPool::with_bytes(1 << 20);
+    let mut bufs: Vec<_> = (0..8).map(|_| pool.take().unwrap()).collect();
+    let all = blocks(&sample);
+    let (mut good, mut bad) = (0, 0);
+    for run in all.windows(8) {
+        let read = server.read_run(rig.id(), run, &mut bufs);
+        for (range, buf) in run.iter().zip(&bufs).filter(|_| read) {
+            assert!(buf.as_ref()[..range.len as usize] == *right(&sample, *range));
+        }
+        good += u32::from(read);
+        bad += u32::from(!read);
+    }
+    assert!(
+        good >= 4 && bad >= 4,
+        "those over an end of a file are not: {good} {bad}"
+    );
+    let last = all.len() - 8;
+    assert!(server.read_run(rig.id(), &all[last..], &mut bufs));
+    let path = dir.join("out/top/d");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[0], 199_999).unwrap();
+    assert!(
+        !server.read_run(rig.id(), &all[last..], &mut bufs),
+        "it looks different"
+    );
+}
+
+#[test]
 fn a_change_is_seen_and_each_piece_is_hashed_before_it_is_read_again() {
     let (dir, sample) = (TempDir::new(), sample());
     let (rig, mut server) = served(&dir, &sample, Duration::ZERO);

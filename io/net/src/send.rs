@@ -11,15 +11,17 @@ use std::os::fd::BorrowedFd;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use torr_base::RawBlock;
-use torr_node::{ConnKey, Outgoing, Rest};
+use torr_node::{ConnKey, Rest};
 use torr_store::{FileSource as _, Found};
 
-use crate::host::{Files, Host};
+use crate::host::{Files as _, Host};
 use crate::shard::Shard;
 use crate::traffic::clear;
 
 /// Bytes that one connection may take in one turn; then the others have theirs.
-const WRITE_BUDGET: usize = 256 * 1024;
+const WRITE_BUDGET: usize = 512 * 1024;
+/// Pieces of memory in one write: control bytes and blocks in turn.
+const BUFS_MAX: usize = 80;
 
 /// What became of one write.
 enum Wrote {
@@ -62,7 +64,16 @@ impl<H: Host> Shard<H> {
             if outgoing.control.is_empty() && outgoing.block == Rest::Bytes(&[]) {
                 return false;
             }
-            let wrote = write_out(socket, files, outgoing);
+            let wrote = match outgoing.block {
+                Rest::Bytes(_) => write_memory(socket, self.node.waiting(key).flatten()),
+                Rest::File { range, from } => match files.place(outgoing.storage, range) {
+                    Some(file) => send_file(socket, outgoing.control, file, range, from),
+                    None => {
+                        debug_assert!(false, "what was found to be sendable has a place");
+                        Ok(Wrote::NotFrom(0))
+                    }
+                },
+            };
             if let Ok(Wrote::All(n) | Wrote::Part(n) | Wrote::NotFrom(n)) = &wrote {
                 left = left.saturating_sub(*n);
                 self.node.handle_written(self.now, key, *n);
@@ -100,26 +111,24 @@ impl<H: Host> Shard<H> {
     }
 }
 
-fn write_out(socket: &TcpStream, files: &impl Files, outgoing: Outgoing<'_>) -> io::Result<Wrote> {
-    let control = outgoing.control;
-    match outgoing.block {
-        Rest::Bytes(block) => {
-            let bufs = [IoSlice::new(control), IoSlice::new(block)];
-            let n = socket.try_write_vectored(&bufs)?;
-            Ok(if n < control.len() + block.len() {
-                Wrote::Part(n)
-            } else {
-                Wrote::All(n)
-            })
-        }
-        Rest::File { range, from } => match files.place(outgoing.storage, range) {
-            Some(file) => send_file(socket, control, file, range, from),
-            None => {
-                debug_assert!(false, "what was found to be sendable has a place");
-                Ok(Wrote::NotFrom(0))
-            }
-        },
+fn write_memory<'a>(
+    socket: &TcpStream,
+    bytes: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<Wrote> {
+    let mut bufs = [IoSlice::new(&[]); BUFS_MAX];
+    let (mut count, mut len) = (0, 0);
+    let there = bytes.filter(|bytes| !bytes.is_empty());
+    for (to, bytes) in bufs.iter_mut().zip(there) {
+        *to = IoSlice::new(bytes);
+        count += 1;
+        len += bytes.len();
     }
+    let n = socket.try_write_vectored(&bufs[..count])?;
+    Ok(if n < len {
+        Wrote::Part(n)
+    } else {
+        Wrote::All(n)
+    })
 }
 
 /// Sends control bytes, and then what is left of a block from its file.

@@ -143,14 +143,19 @@ impl Side {
         while self.wire.len() < PIPE {
             let (node, counted) = (&mut self.node, self.counted);
             let out = meter::call(counted, || node.poll_send(now, conn, &mut InMemory));
-            self.wire.extend(out.control);
-            let block = match out.block {
-                Rest::Bytes(block) => block,
-                Rest::File { range, from } => &ZEROS[from as usize..range.len as usize],
-            };
-            self.wire.extend(block);
-            self.payload += block.len() as u64;
-            let n = out.control.len() + block.len();
+            let before = self.wire.len();
+            if let Rest::File { range, from } = out.block {
+                let block = &ZEROS[from as usize..range.len as usize];
+                self.wire.extend(out.control);
+                self.wire.extend(block);
+                self.payload += block.len() as u64;
+            }
+            for [control, block] in self.node.waiting(conn) {
+                self.wire.extend(control);
+                self.wire.extend(block);
+                self.payload += block.len() as u64;
+            }
+            let n = self.wire.len() - before;
             if n == 0 {
                 return;
             }
@@ -194,7 +199,7 @@ fn offer<'a>(
 
 static ZEROS: [u8; BLOCK_LEN as usize] = [0; BLOCK_LEN as usize];
 
-/// Files of zeros, all of which can be sent from.
+/// Files of zeros, which can be sent from, and read in runs; what a buffer holds is of no account.
 struct InMemory;
 
 impl FileSource<BlockBuf> for InMemory {
@@ -204,6 +209,10 @@ impl FileSource<BlockBuf> for InMemory {
 
     fn read(&mut self, _: StorageId, _: RawBlock, _: &mut BlockBuf) -> bool {
         false
+    }
+
+    fn read_run(&mut self, _: StorageId, _: &[RawBlock], _: &mut [BlockBuf]) -> bool {
+        true
     }
 }
 

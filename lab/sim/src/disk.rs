@@ -363,6 +363,11 @@ impl<F: Fidelity> FileSource<F::Block> for Disk<F> {
         }
         here
     }
+
+    fn read_run(&mut self, id: StorageId, ranges: &[RawBlock], bufs: &mut [F::Block]) -> bool {
+        let mut each = ranges.iter().zip(bufs);
+        each.all(|(range, buf)| self.read(id, *range, buf))
+    }
 }
 
 fn outcome(fails: bool, op: StorageOp, kind: StorageErrorKind) -> Result<(), StorageError> {

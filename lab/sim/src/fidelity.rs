@@ -227,18 +227,18 @@ impl Fidelity for Bytes {
         conn: ConnKey,
     ) -> Option<(Chunk, Option<BlockBuf>)> {
         let out = node.poll_send(now, conn, disk);
-        let mut bytes = out.control.to_vec();
-        let file = match out.block {
-            Rest::Bytes(block) => {
-                bytes.extend_from_slice(block);
-                false
-            }
+        let (mut bytes, file) = match out.block {
+            Rest::Bytes(_) => (
+                node.waiting(conn).flatten().flatten().copied().collect(),
+                false,
+            ),
             Rest::File { range, from } => {
+                let mut bytes = out.control.to_vec();
                 let begin = bytes.len();
                 bytes.resize(begin + (range.len - from) as usize, 0);
                 let rest = bytes.get_mut(begin..).unwrap_or_default();
                 disk.torrent().fill(range.piece, range.offset + from, rest);
-                true
+                (bytes, true)
             }
         };
         bytes.truncate(WRITE_MAX);

@@ -1,5 +1,6 @@
 //! One connection: how far it has come, and what waits to be written to it.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use torr_base::{Instant, RawBlock};
@@ -73,16 +74,26 @@ impl<B> Conn<B> {
     }
 }
 
-/// What is being written: control bytes, then at most one block. Refilled only when both are out, so
-/// a peer that does not read holds one block and what its swarm has queued.
+/// What is being written: control bytes and blocks in turn. Refilled only when all of it is out, so a peer
+/// that does not read holds what one turn may send, and what its swarm has queued.
 #[derive(Debug)]
 pub(crate) struct Tx<B> {
+    /// Of all parts, one after another, and what follows the last one.
     pub(crate) control: Vec<u8>,
-    pub(crate) control_sent: usize,
-    pub(crate) block: Option<(RawBlock, Payload<B>)>,
-    pub(crate) block_sent: usize,
+    control_sent: usize,
+    parts: VecDeque<Part<B>>,
+    /// Bytes of the first part's block that are out.
+    block_sent: usize,
     /// When something last got out, or came in while nothing waited.
     pub(crate) moved: Instant,
+}
+
+/// A block, and where the control bytes before it end.
+#[derive(Debug)]
+struct Part<B> {
+    control_end: usize,
+    range: RawBlock,
+    payload: Payload<B>,
 }
 
 impl<B> Tx<B> {
@@ -90,66 +101,157 @@ impl<B> Tx<B> {
         Self {
             control: Vec::new(),
             control_sent: 0,
-            block: None,
+            parts: VecDeque::new(),
             block_sent: 0,
             moved: now,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.control_sent == self.control.len() && self.block.is_none()
+        self.control_sent == self.control.len() && self.parts.is_empty()
     }
 
-    /// What is not out yet: control bytes, then what is left of the block.
+    /// A block goes out after the control bytes that are there.
+    pub(crate) fn push(&mut self, (range, payload): (RawBlock, Payload<B>)) {
+        self.parts.push_back(Part {
+            control_end: self.control.len(),
+            range,
+            payload,
+        });
+    }
+
+    /// Everything at once, where it is no more than one block.
+    pub(crate) fn take(&mut self) -> (Vec<u8>, Option<(RawBlock, Payload<B>)>) {
+        debug_assert!(self.parts.len() <= 1 && self.control_sent == 0);
+        let part = self.parts.pop_front();
+        let block = part.map(|part| (part.range, part.payload));
+        (std::mem::take(&mut self.control), block)
+    }
+
+    /// What of the control bytes comes before the first block, and is not out yet.
+    fn first_control(&self) -> &[u8] {
+        let end = self.parts.front().map(|part| part.control_end);
+        let end = end.unwrap_or(self.control.len());
+        self.control.get(self.control_sent..end).unwrap_or_default()
+    }
+
+    /// What is not out yet: control bytes, then what is left of the first block.
     pub(crate) fn rest(&self) -> (&[u8], Rest<'_>)
     where
         B: AsRef<[u8]>,
     {
-        let control = self.control.get(self.control_sent..).unwrap_or_default();
-        let block = match &self.block {
+        let block = match self.parts.front() {
             None => Rest::Bytes(&[]),
-            Some((range, Payload::Memory(buf))) => {
-                let payload = buf.as_ref().get(self.block_sent..range.len as usize);
-                Rest::Bytes(payload.expect("a buffer holds its block"))
-            }
-            Some((range, Payload::File)) => Rest::File {
-                range: *range,
-                from: self.block_sent as u32,
+            Some(part) => match &part.payload {
+                Payload::Memory(buf) => {
+                    let payload = buf.as_ref().get(self.block_sent..part.range.len as usize);
+                    Rest::Bytes(payload.expect("a buffer holds its block"))
+                }
+                Payload::File => Rest::File {
+                    range: part.range,
+                    from: self.block_sent as u32,
+                },
             },
         };
-        (control, block)
+        (self.first_control(), block)
     }
 
-    /// The block that is being sent from its file.
+    /// All that is not out yet, up to a block that is in its file: control bytes and block in turn.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = [&[u8]; 2]>
+    where
+        B: AsRef<[u8]>,
+    {
+        let first = match self.rest() {
+            (control, Rest::Bytes(block)) => Some([control, block]),
+            (_, Rest::File { .. }) => None,
+        };
+        let begins = self.parts.iter().map(|part| part.control_end);
+        let rest = begins.zip(self.parts.iter().skip(1));
+        let rest = rest.map_while(|(begin, part)| match &part.payload {
+            Payload::Memory(buf) => {
+                let control = self.control.get(begin..part.control_end);
+                let block = buf.as_ref().get(..part.range.len as usize);
+                Some([control.unwrap_or_default(), block.unwrap_or_default()])
+            }
+            Payload::File => None,
+        });
+        let in_memory = first.is_some();
+        first.into_iter().chain(rest.take_while(move |_| in_memory))
+    }
+
+    /// Every byte that waits, in the order in which it goes out. Nothing of it may be out yet.
+    pub(crate) fn each(&mut self, mut change: impl FnMut(&mut [u8]))
+    where
+        B: AsMut<[u8]>,
+    {
+        debug_assert!(self.control_sent == 0 && self.block_sent == 0);
+        let mut rest = self.control.as_mut_slice();
+        let mut begin = 0;
+        for part in &mut self.parts {
+            let (control, later) = rest.split_at_mut(part.control_end - begin);
+            (rest, begin) = (later, part.control_end);
+            change(control);
+            if let Payload::Memory(buf) = &mut part.payload {
+                let payload = buf.as_mut().get_mut(..part.range.len as usize);
+                change(payload.expect("a buffer holds its block"));
+            }
+        }
+        change(rest);
+    }
+
+    /// The first block, if it is being sent from its file.
     pub(crate) fn file_block(&self) -> Option<RawBlock> {
-        match &self.block {
-            Some((range, Payload::File)) => Some(*range),
-            Some((_, Payload::Memory(_))) | None => None,
+        let part = self.parts.front()?;
+        match part.payload {
+            Payload::File => Some(part.range),
+            Payload::Memory(_) => None,
         }
     }
 
-    /// `n` bytes got out; the block's payload, once all of it did.
-    pub(crate) fn advance(&mut self, n: usize, now: Instant) -> Option<Payload<B>> {
+    /// The first block is in memory now.
+    pub(crate) fn keep(&mut self, buf: B) {
+        if let Some(part) = self.parts.front_mut() {
+            part.payload = Payload::Memory(buf);
+        }
+    }
+
+    /// Blocks in memory.
+    pub(crate) fn blocks_held(&self) -> usize {
+        let parts = self.parts.iter();
+        parts
+            .filter(|part| matches!(part.payload, Payload::Memory(_)))
+            .count()
+    }
+
+    /// All of it is thrown away; the buffers.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Payload<B>> {
+        self.parts.drain(..).map(|part| part.payload)
+    }
+
+    /// Up to `n` bytes got out, which counts down; the first block's payload, once all of it did.
+    pub(crate) fn advance(&mut self, n: &mut usize, now: Instant) -> Option<Payload<B>> {
         self.moved = now;
-        let control = n.min(self.control.len() - self.control_sent);
+        let control = (*n).min(self.first_control().len());
         self.control_sent += control;
-        if self.control_sent == self.control.len() {
+        *n -= control;
+        if self.control_sent == self.control.len() && self.parts.is_empty() {
             self.control.clear();
             self.control_sent = 0;
         }
-        self.block_sent += n - control;
-        let whole = self.block.as_ref().is_some_and(|(range, _)| {
-            debug_assert!(
-                self.block_sent <= range.len as usize,
-                "more was written than offered"
-            );
-            self.block_sent >= range.len as usize
-        });
-        if !whole {
+        let len = self.parts.front()?.range.len as usize;
+        let block = (*n).min(len - self.block_sent);
+        self.block_sent += block;
+        *n -= block;
+        if self.block_sent < len || !self.first_control().is_empty() {
             return None;
         }
         self.block_sent = 0;
-        self.block.take().map(|(_, payload)| payload)
+        let part = self.parts.pop_front();
+        if self.is_empty() {
+            self.control.clear();
+            self.control_sent = 0;
+        }
+        part.map(|part| part.payload)
     }
 }
 
@@ -180,5 +282,83 @@ pub(crate) fn prefixes(ip: IpAddr) -> Option<(u64, u64)> {
             // A bit that no /24 has keeps the two families apart.
             (!own).then_some((net | 1 << 63, net >> 16 | 1 << 63))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENS: [u32; 3] = [700, 16_384, 3];
+
+    /// Control bytes and blocks in turn, and all of it in a row.
+    fn filled() -> (Tx<Vec<u8>>, Vec<u8>) {
+        let (mut tx, mut all) = (Tx::new(Instant::ZERO), Vec::new());
+        for (n, len) in (0..).zip(LENS) {
+            let control = vec![n; 13 + usize::from(n)];
+            let buf: Vec<u8> = (0..len).map(|at| at as u8 ^ 0x80 ^ n).collect();
+            all.extend_from_slice(&control);
+            all.extend_from_slice(&buf);
+            tx.control.extend_from_slice(&control);
+            let range = RawBlock {
+                piece: u32::from(n),
+                offset: 0,
+                len,
+            };
+            tx.push((range, Payload::Memory(buf)));
+        }
+        tx.control.extend_from_slice(b"the end");
+        all.extend_from_slice(b"the end");
+        (tx, all)
+    }
+
+    #[test]
+    fn whatever_the_socket_takes_the_bytes_stay_in_order() {
+        for step in [1, 5, 13, 700, 713, 714, 16_000, 40_000] {
+            let (mut tx, all) = filled();
+            let (mut sent, mut blocks) = (Vec::new(), 0);
+            while !tx.is_empty() {
+                let waiting: Vec<u8> = tx.waiting().flatten().flatten().copied().collect();
+                assert!(all[sent.len()..].starts_with(&waiting) && !waiting.is_empty());
+                let mut n = waiting.len().min(step);
+                sent.extend_from_slice(&waiting[..n]);
+                while tx.advance(&mut n, Instant::ZERO).is_some() {
+                    blocks += 1;
+                }
+                assert_eq!(n, 0, "{step}");
+            }
+            assert!(sent == all, "{step}");
+            assert_eq!((blocks, tx.control.len()), (LENS.len(), 0));
+        }
+    }
+
+    #[test]
+    fn each_byte_is_changed_once_and_in_order() {
+        let (mut tx, all) = filled();
+        let mut seen = Vec::new();
+        tx.each(|bytes| {
+            seen.extend_from_slice(bytes);
+            bytes.iter_mut().for_each(|byte| *byte ^= 0xff);
+        });
+        assert!(seen == all);
+        let waiting: Vec<u8> = tx.waiting().flatten().flatten().map(|b| b ^ 0xff).collect();
+        assert!(all.starts_with(&waiting));
+    }
+
+    #[test]
+    fn what_is_in_a_file_ends_what_is_written_together() {
+        let (mut tx, all) = filled();
+        if let Some(part) = tx.parts.get_mut(1) {
+            part.payload = Payload::File;
+        }
+        let waiting: Vec<u8> = tx.waiting().flatten().flatten().copied().collect();
+        assert_eq!(waiting.len(), 13 + 700);
+        let mut n = waiting.len();
+        assert!(tx.advance(&mut n, Instant::ZERO).is_some());
+        assert_eq!(tx.waiting().count(), 0);
+        assert_eq!(tx.file_block().map(|range| range.len), Some(16_384));
+        tx.keep(all[713 + 14..][..16_384].to_vec());
+        let rest: Vec<u8> = tx.waiting().flatten().flatten().copied().collect();
+        assert!(all[713..].starts_with(&rest) && rest.len() > 16_384);
     }
 }

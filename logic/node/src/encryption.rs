@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 
 use torr_base::Instant;
-use torr_store::Payload;
 use torr_swarm::{CloseReason, ConnKey, Idle, Incompatible};
 use torr_wire::{
     Decryptor, Handshake, HandshakeReader, Methods, MseError, MseHandshake, MseSide, Rc4, Streams,
@@ -309,10 +308,6 @@ impl<B: AsMut<[u8]>> Node<B> {
         let Some(ciphers) = &mut entry.ciphers else {
             return;
         };
-        ciphers.leaves(&mut entry.tx.control);
-        if let Some((range, Payload::Memory(buf))) = &mut entry.tx.block {
-            let payload = buf.as_mut().get_mut(..range.len as usize);
-            ciphers.leaves(payload.expect("a buffer holds its block"));
-        }
+        entry.tx.each(|bytes| ciphers.leaves(bytes));
     }
 }

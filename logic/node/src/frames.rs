@@ -17,17 +17,14 @@ impl<B> Node<B> {
         conn: ConnKey,
         files: &mut dyn FileSource<B>,
     ) -> Option<Frame<B>> {
-        self.refill(now, conn, files);
+        self.refill(now, conn, 0, files);
         let entry = self.conns.get_mut(conn)?;
         if entry.tx.is_empty() {
             return None;
         }
         entry.tx.moved = now;
-        let control = std::mem::take(&mut entry.tx.control);
-        Some(Frame {
-            control,
-            block: entry.tx.block.take(),
-        })
+        let (control, block) = entry.tx.take();
+        Some(Frame { control, block })
     }
 
     /// The block of a frame is through.

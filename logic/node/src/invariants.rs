@@ -42,8 +42,7 @@ impl<B> Node<B> {
                 Stage::Live { reader, .. } => reader.blocks_held(),
                 Stage::Dialling { .. } | Stage::Exchange { .. } | Stage::Greeting { .. } => 0,
             };
-            let sending = matches!(&conn.tx.block, Some((_, torr_store::Payload::Memory(_))));
-            landing + usize::from(sending)
+            landing + conn.tx.blocks_held()
         });
         let swarms = self
             .torrents

@@ -16,6 +16,8 @@ use crate::types::{Action, Outgoing, TorrentKey};
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// From the dial to the connect.
 const DIAL_TIME: Duration = Duration::from_secs(10);
+/// Bytes of blocks that are offered to one write.
+const TOGETHER: usize = 512 * 1024;
 /// A peer that takes nothing of what waits for it so long is gone or means harm.
 const NO_PROGRESS: Duration = Duration::from_secs(30);
 
@@ -80,10 +82,10 @@ impl<B> Node<B> {
                 self.bufs.put(buf);
             }
         }
-        let sending = match entry.tx.block.take() {
-            Some((_, Payload::Memory(buf))) => Some(buf),
-            Some((_, Payload::File)) | None => None,
-        };
+        let sending = entry.tx.drain().filter_map(|payload| match payload {
+            Payload::Memory(buf) => Some(buf),
+            Payload::File => None,
+        });
         for buf in landing.into_iter().chain(sending) {
             self.bufs.put(buf);
         }
@@ -181,11 +183,13 @@ impl<B> Node<B> {
 
     // ---- bytes out
 
-    /// Asks the swarm for the next bytes, if all before are out; true where it was asked.
+    /// Asks the swarm for the next bytes, if all before are out; true where it was asked. Blocks that are in
+    /// memory already go out together, up to `together` bytes: every write costs the same.
     pub(crate) fn refill(
         &mut self,
         now: Instant,
         conn: ConnKey,
+        together: usize,
         files: &mut dyn FileSource<B>,
     ) -> bool {
         let may_upload = self.up.available(now) > 0;
@@ -214,16 +218,24 @@ impl<B> Node<B> {
             takes_files: entry.takes_files(),
             bufs: bufs.as_mut(),
         };
-        let control = &mut entry.tx.control;
         let swarm = &mut home.swarm;
-        entry.tx.block = swarm.poll_transmit(now, peer, may_upload, control, &mut from, outbox);
+        let (mut may, mut bytes) = (may_upload, 0);
+        loop {
+            let control = &mut entry.tx.control;
+            let before = control.len();
+            let block = swarm.poll_transmit(now, peer, may, control, &mut from, outbox);
+            let payload = block.as_ref().map_or(0, |(range, _)| range.len as usize);
+            bytes += payload;
+            self.up.spend((payload + control.len() - before) as u64);
+            if let Some(block) = block {
+                entry.tx.push(block);
+            }
+            may = self.up.available(now) > 0;
+            if payload == 0 || !may || bytes >= together || !swarm.has_ready_for(peer) {
+                break;
+            }
+        }
         entry.tx.moved = now;
-        let payload = entry
-            .tx
-            .block
-            .as_ref()
-            .map_or(0, |(range, _)| u64::from(range.len));
-        self.up.spend(payload + control.len() as u64);
         if !may_upload && home.swarm.has_block_for(peer) {
             Self::park(entry, conn, &mut self.throttled);
         }
@@ -303,7 +315,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         conn: ConnKey,
         files: &mut dyn FileSource<B>,
     ) -> Outgoing<'_> {
-        if self.refill(now, conn, files) {
+        if self.refill(now, conn, TOGETHER, files) {
             self.encrypt(conn);
         }
         let Some(entry) = self.conns.get(conn) else {
@@ -337,12 +349,20 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
         }
     }
 
-    /// `n` of the bytes of [`Self::poll_send`] were taken, control bytes first.
-    pub fn handle_written(&mut self, now: Instant, conn: ConnKey, n: usize) {
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        if let Some(payload) = entry.tx.advance(n, now) {
+    /// What [`Self::poll_send`] just gave and all that may be written with it: control bytes and block in turn.
+    /// Nothing where it gave a block in its file.
+    pub fn waiting(&self, conn: ConnKey) -> impl Iterator<Item = [&[u8]; 2]> {
+        let entry = self.conns.get(conn);
+        entry.into_iter().flat_map(|entry| entry.tx.waiting())
+    }
+
+    /// `n` of the bytes of [`Self::poll_send`] or [`Self::waiting`] were taken, in that order.
+    pub fn handle_written(&mut self, now: Instant, conn: ConnKey, mut n: usize) {
+        while let Some(entry) = self.conns.get_mut(conn) {
+            let Some(payload) = entry.tx.advance(&mut n, now) else {
+                debug_assert_eq!(n, 0, "more was written than offered");
+                return;
+            };
             self.sent(now, conn, payload);
         }
     }
@@ -365,7 +385,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Node<B> {
             self.bufs.put(buf);
             return false;
         }
-        entry.tx.block = Some((range, Payload::Memory(buf)));
+        entry.tx.keep(buf);
         true
     }
 }

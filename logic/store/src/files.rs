@@ -24,6 +24,10 @@ pub trait FileSource<B> {
 
     /// Reads the range into the start of `buf`. False where that is not possible at once.
     fn read(&mut self, storage: StorageId, range: RawBlock, buf: &mut B) -> bool;
+
+    /// The same for ranges that follow on each other in the torrent, each but the last one a whole block,
+    /// into a buffer each. False where not all of them can be had at once; the buffers then hold anything.
+    fn read_run(&mut self, storage: StorageId, ranges: &[RawBlock], bufs: &mut [B]) -> bool;
 }
 
 /// Has no files: everything is loaded by a disk job.
@@ -36,6 +40,10 @@ impl<B> FileSource<B> for NoFiles {
     }
 
     fn read(&mut self, _: StorageId, _: RawBlock, _: &mut B) -> bool {
+        false
+    }
+
+    fn read_run(&mut self, _: StorageId, _: &[RawBlock], _: &mut [B]) -> bool {
         false
     }
 }

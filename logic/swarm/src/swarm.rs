@@ -101,6 +101,8 @@ pub struct Swarm<B> {
     pub(crate) have: Bitfield,
     /// Pieces verified in this run, in order: what peers are to be told.
     pub(crate) have_log: Vec<PieceIndex>,
+    /// Empty between two calls: buffers that are filled at one go.
+    pub(crate) run: Vec<B>,
     pub(crate) wanted: Bitfield,
     /// Pieces wanted and not had.
     pub(crate) left: u32,
@@ -149,6 +151,7 @@ impl<B> Swarm<B> {
             private: init.private,
             have: Bitfield::new(0),
             have_log: Vec::new(),
+            run: Vec::new(),
             wanted: Bitfield::new(0),
             left: 0,
             file_left: Vec::new(),

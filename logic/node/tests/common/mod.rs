@@ -73,6 +73,11 @@ impl FileSource<Blk> for Files {
         }
         self.reads
     }
+
+    fn read_run(&mut self, id: StorageId, ranges: &[RawBlock], bufs: &mut [Blk]) -> bool {
+        let mut each = ranges.iter().zip(bufs);
+        each.all(|(range, buf)| self.read(id, *range, buf))
+    }
 }
 
 pub struct Setup {

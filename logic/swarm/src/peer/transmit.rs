@@ -1,7 +1,8 @@
 //! What is written to a peer: control messages, haves, and blocks from wherever they can be had.
 //!
-//! A block is taken from memory if the disk brought it, else sent from its file, else read from the cache
-//! of the machine, else asked of the disk; a run of those that follow is asked for with it. So many
+//! A block is taken from memory if the disk brought it. For a fast peer it is read from the cache of the machine
+//! with those that follow; else it is sent from its file, or read alone, or asked of the disk, where a run of
+//! those that follow is asked for with it. So many
 //! requests cost twelve bytes each, and none of them a buffer before it can be sent.
 
 use torr_base::{BLOCK_LEN, Instant, PieceIndex, RawBlock};
@@ -14,6 +15,10 @@ use crate::swarm::{Job, Swarm};
 
 /// Blocks in memory for a peer whose rate is not known.
 const WINDOW_MIN: usize = 4;
+/// Blocks that are read at one go: as many as the peer takes in this time, within these bounds.
+const RUN_MILLIS: u64 = 50;
+const RUN_MIN: usize = 4;
+const RUN_MAX: u64 = 32;
 /// Buffers that uploads leave for what comes in.
 const RESERVE_IDLE: usize = 8;
 
@@ -101,6 +106,11 @@ impl<B> Swarm<B> {
             self.load_ahead(key, from, out);
             return None;
         }
+        if self.read_run(key, from) {
+            let ready = self.peers.get_mut(key)?.upload.next_ready();
+            return ready.map(|(range, buf)| (range, Payload::Memory(buf)));
+        }
+        let peer = self.peers.get_mut(key)?;
         let range = peer.upload.front()?;
         let found = from.files.look(from.storage, range);
         if found == Found::Sendable && from.takes_files {
@@ -122,6 +132,48 @@ impl<B> Swarm<B> {
         self.load(key, range, from.bufs, out);
         self.load_ahead(key, from, out);
         None
+    }
+
+    /// Reads what a fast peer gets next out of the cache of the machine, as far as its requests follow on each
+    /// other. Blocks that are read and written by the dozen cost half of what each costs that is sent from
+    /// its file: the fewer the packets and the wake-ups, the less there is to do for each.
+    fn read_run(&mut self, key: PeerKey, from: &mut Sources<'_, B>) -> bool {
+        let free = from.bufs.free().saturating_sub(self.reserve(from.bufs));
+        let Self {
+            peers,
+            run,
+            geometry,
+            ..
+        } = self;
+        let Some(peer) = peers.get_mut(key) else {
+            return false;
+        };
+        let soon = peer.up.per_second() * RUN_MILLIS / 1_000 / u64::from(BLOCK_LEN);
+        let most = (soon.min(RUN_MAX) as usize).min(free);
+        let ranges = peer.upload.front_run(most, geometry);
+        if ranges.len() < RUN_MIN {
+            return false;
+        }
+        while run.len() < ranges.len() {
+            let Some(buf) = from.bufs.take() else { break };
+            run.push(buf);
+        }
+        let read = run.len() == ranges.len() && from.files.read_run(from.storage, ranges, run);
+        if read {
+            peer.upload.take_run(run);
+        } else {
+            run.drain(..).for_each(|buf| from.bufs.put(buf));
+        }
+        read
+    }
+
+    /// Buffers that stay for what comes in: half of them while anything does.
+    fn reserve(&self, bufs: &dyn BufSource<B>) -> usize {
+        if self.left > 0 {
+            bufs.total() / 2
+        } else {
+            self.reserve_least(bufs)
+        }
     }
 
     /// Asks the disk for the blocks that follow a cold one, as far as they are cold themselves.
@@ -147,8 +199,7 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) -> bool {
-        let least = self.reserve_least(bufs);
-        let downloading = self.left > 0;
+        let (least, most) = (self.reserve_least(bufs), self.reserve(bufs));
         let Some(peer) = self.peers.get_mut(key) else {
             return false;
         };
@@ -159,11 +210,7 @@ impl<B> Swarm<B> {
         let in_memory = peer.upload.loading() + peer.upload.ready();
         // While downloading, half of the memory is left to what comes in. Yet nobody gives to one who
         // gives nothing: a few blocks may always be on their way.
-        let reserve = if downloading && in_memory >= WINDOW_MIN {
-            bufs.total() / 2
-        } else {
-            least
-        };
+        let reserve = if in_memory >= WINDOW_MIN { most } else { least };
         if in_memory >= window || !peer.upload.wants_load() || bufs.free() <= reserve {
             return false;
         }
@@ -183,6 +230,14 @@ impl<B> Swarm<B> {
         if self.peers.get(key).is_some_and(leaves) {
             self.choke(self.ticked, key, bufs, out);
         }
+    }
+
+    /// Whether a block for the peer is in memory already.
+    #[must_use]
+    pub fn has_ready_for(&self, key: PeerKey) -> bool {
+        self.peers
+            .get(key)
+            .is_some_and(|peer| peer.upload.ready() > 0)
     }
 
     /// Whether the peer waits for a block that may be had, of the torrent or of its metadata.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use torr_base::RawBlock;
+use torr_base::{BLOCK_LEN, Geometry, RawBlock};
 
 /// Requests that wait at one peer; told to it as `reqq` (BEP 10). 12 bytes each.
 pub(crate) const REQUESTS_MAX: usize = 2_000;
@@ -75,6 +75,32 @@ impl<B> Upload<B> {
     /// The next request that nothing was done about.
     pub(crate) fn front(&self) -> Option<RawBlock> {
         self.queue.front().copied()
+    }
+
+    /// The next requests that follow on each other in the torrent, `most` of them at most, each but the last
+    /// one for a whole block.
+    pub(crate) fn front_run(&self, most: usize, geometry: &Geometry) -> &[RawBlock] {
+        let (queue, _) = self.queue.as_slices();
+        let follows = |pair: &&[RawBlock]| match **pair {
+            [a, b] => {
+                let next = (b.piece, b.offset) == (a.piece, a.offset + a.len);
+                let end = a.offset + a.len == geometry.piece_len_max();
+                a.len == BLOCK_LEN && (next || end && (b.piece, b.offset) == (a.piece + 1, 0))
+            }
+            _ => false,
+        };
+        let rest = queue.windows(2).take(most.saturating_sub(1));
+        let count = rest.take_while(follows).count() + 1;
+        queue.get(..count.min(most)).unwrap_or_default()
+    }
+
+    /// Those requests were read, and are ready to be sent.
+    pub(crate) fn take_run(&mut self, bufs: &mut Vec<B>) {
+        for buf in bufs.drain(..) {
+            if let Some(range) = self.queue.pop_front() {
+                self.ready.push_back((range, buf));
+            }
+        }
     }
 
     /// Its block is being sent.
@@ -185,6 +211,39 @@ mod tests {
             offset: 0,
             len: 16_384,
         }
+    }
+
+    #[test]
+    fn what_follows_on_each_other_is_a_run() {
+        let geometry = Geometry::new(3 * 65_536 + 100, 65_536).unwrap();
+        let block = |piece, index: u32, len| RawBlock {
+            piece,
+            offset: index * BLOCK_LEN,
+            len,
+        };
+        let whole = |piece, index| block(piece, index, BLOCK_LEN);
+        let mut up: Upload<u32> = Upload::new();
+        assert!(up.front_run(32, &geometry).is_empty());
+        let asked = [
+            whole(1, 2),
+            whole(1, 3),
+            whole(2, 0),
+            whole(2, 1),
+            whole(2, 3),
+            block(3, 0, 100),
+            whole(0, 0),
+            block(0, 1, 5),
+            whole(0, 2),
+        ];
+        asked
+            .iter()
+            .for_each(|range| assert!(up.push(*range).is_ok()));
+        assert_eq!(up.front_run(3, &geometry), &asked[..3]);
+        for run in [4, 2, 2, 1] {
+            assert_eq!(up.front_run(32, &geometry).len(), run, "{:?}", up.front());
+            (0..run).for_each(|_| up.pop_front());
+        }
+        assert!(up.front_run(0, &geometry).is_empty());
     }
 
     #[test]

@@ -16,10 +16,13 @@
 
 mod clock;
 mod conns;
+mod gateway;
 mod host;
 pub mod http;
 mod inbox;
 mod listen;
+#[cfg(target_os = "linux")]
+mod netlink;
 mod requests;
 mod send;
 mod shard;

@@ -30,6 +30,7 @@ impl<B> Node<B> {
         }
         self.tick_dht(now);
         self.tick_local(now);
+        self.tick_port_map(now);
         let keys: Vec<_> = self.torrents.keys().collect();
         for key in keys {
             self.search_on(now, key);
@@ -62,7 +63,7 @@ impl<B> Node<B> {
         let dht = self.dht.as_ref().and_then(DhtPart::next_timeout);
         let local = self.local.as_ref().and_then(Local::next_timeout);
         torrents
-            .chain([sweep, dht, local])
+            .chain([sweep, dht, local, self.port_map_due()])
             .chain(rates)
             .flatten()
             .min()

@@ -196,7 +196,7 @@ impl<B> Node<B> {
     fn dht_announce(&self, key: TorrentKey) -> Option<Announce> {
         let torrent = self.torrents.get(key)?;
         (self.config.listen_port > 0).then(|| Announce {
-            port: self.config.listen_port,
+            port: self.public_port(),
             implied: false,
             seed: torrent.swarm.have().is_full(),
         })

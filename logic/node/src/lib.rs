@@ -12,6 +12,7 @@
 //!      │ clock:   timers, announces                         │
 //!      │ dht:     searches, and what comes of them          │
 //!      │ local:   who is on the same network                │
+//!      │ portmap: the way through the gateway               │
 //!      │ web:     answers of web seeds                      │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
@@ -33,6 +34,7 @@ mod greeting;
 mod invariants;
 mod local;
 mod node;
+mod portmap;
 mod receive;
 mod traffic;
 mod types;
@@ -48,6 +50,7 @@ pub use torr_swarm::{
     PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,
     WebInit,
 };
+pub use torr_tracker::portmap::{Gateway, MapAction, OpenPort, PortStatus, Way as MapWay, upnp};
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
     Action, Frame, LookUp, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey,

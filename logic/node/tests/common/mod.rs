@@ -356,6 +356,7 @@ impl Rig {
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
                 | Action::Multicast { .. }
+                | Action::PortMap(_)
                 | Action::WebFetch { .. }
                 | Action::WebWake { .. }
                 | Action::WebCancel { .. } => {}

@@ -30,6 +30,8 @@ mod tasks;
 mod thread;
 pub mod tracker_server;
 mod traffic;
+#[cfg(target_os = "linux")]
+mod watch;
 mod web;
 
 pub use host::{Files, Host};

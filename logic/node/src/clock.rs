@@ -28,6 +28,7 @@ impl<B> Node<B> {
             self.swept = now;
             self.sweep(now);
         }
+        self.tick_network(now);
         self.tick_dht(now);
         self.tick_local(now);
         self.tick_port_map(now);
@@ -64,6 +65,7 @@ impl<B> Node<B> {
         let local = self.local.as_ref().and_then(Local::next_timeout);
         torrents
             .chain([sweep, dht, local, self.port_map_due()])
+            .chain([self.network.next_timeout()])
             .chain(rates)
             .flatten()
             .min()

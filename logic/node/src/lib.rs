@@ -12,6 +12,7 @@
 //!      │ clock:   timers, announces                         │
 //!      │ dht:     searches, and what comes of them          │
 //!      │ local:   who is on the same network                │
+//!      │ network: it was gone, and is back                  │
 //!      │ portmap: the way through the gateway               │
 //!      │ web:     answers of web seeds                      │
 //!      │ node:    torrents, commands, the swarms' wishes    │
@@ -33,6 +34,7 @@ mod frames;
 mod greeting;
 mod invariants;
 mod local;
+mod network;
 mod node;
 mod portmap;
 mod receive;

@@ -39,6 +39,10 @@ impl PortMap {
             actions: Vec::new(),
         })
     }
+
+    pub(crate) fn network_changed(&mut self, now: Instant) {
+        self.mapper.network_changed(now);
+    }
 }
 
 impl<B> Node<B> {

@@ -122,6 +122,7 @@ fn who_did_not_ask_for_it_asks_nobody() {
     let mut rig = Rig::new(&Setup::default());
     rig.pass(Duration::from_secs(5));
     let now = rig.now;
+    rig.node.handle_network_changed(now);
     rig.node.handle_timeout(now + Duration::from_secs(20));
     while let Some(action) = rig.node.poll_action() {
         assert!(!matches!(action, Action::PortMap(MapAction::FindGateway)));

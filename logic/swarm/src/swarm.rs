@@ -420,6 +420,8 @@ impl<B> Swarm<B> {
             CloseReason::Misbehaved(_) => Parted::Misbehaved,
             CloseReason::Incompatible(Incompatible::OwnId | Incompatible::Banned) => Parted::Never,
             CloseReason::Incompatible(_) => Parted::Failed,
+            // The line to it may have been cut: that says nothing of its use.
+            CloseReason::Idle(Idle::Silent) => Parted::Left,
             CloseReason::Redundant | CloseReason::Idle(_) => Parted::Useless,
             CloseReason::Duplicate | CloseReason::Local | CloseReason::Transport => Parted::Left,
         };

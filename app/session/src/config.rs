@@ -34,6 +34,8 @@ pub struct SessionConfig {
     pub pex: bool,
     /// Torrents are announced to those on the same network, and theirs heard of (BEP 14), but for private ones.
     pub lsd: bool,
+    /// Have the gateway let connections through to the port (PCP, NAT-PMP, UPnP).
+    pub map_port: bool,
     pub dht: Dht,
     /// Where to look for nodes of the DHT when none is known, names or addresses; the well-known ones where
     /// there are none here.
@@ -66,6 +68,7 @@ impl SessionConfig {
             encryption: Encryption::Prefer,
             pex: true,
             lsd: false,
+            map_port: false,
             dht: Dht::Node,
             dht_nodes: Vec::new(),
             allow_private: false,

@@ -10,7 +10,9 @@ use torr_base::{InfoHash, Instant, RawBlock};
 use torr_disk::{Disk, Opened, Server};
 use torr_metainfo::{FileIndex, FilePriorities};
 use torr_net::{Files, Host};
-use torr_node::{AddError, MagnetInit, News, Node, Notice, SwarmInit, TorrentInit, TorrentKey};
+use torr_node::{
+    AddError, MagnetInit, News, Node, Notice, PortStatus, SwarmInit, TorrentInit, TorrentKey,
+};
 use torr_store::{BlockBuf, DiskJob, FileSource, Found, StorageId};
 
 use crate::dht::Saves;
@@ -76,6 +78,8 @@ pub(crate) struct SessionHost {
     /// Of those the ones that wait for their metadata.
     seeking: BTreeMap<TorrentKey, Seeking>,
     saves: Saves,
+    /// How it stands with the gateway.
+    port: watch::Sender<Option<PortStatus>>,
 }
 
 /// Joins what the shard asks of files to what the disk offers; neither knows the other.
@@ -120,7 +124,12 @@ pub(crate) struct Joining {
 }
 
 impl SessionHost {
-    pub(crate) fn new(disk: Arc<Disk>, registry: Arc<Registry>, saves: Saves) -> Self {
+    pub(crate) fn new(
+        disk: Arc<Disk>,
+        registry: Arc<Registry>,
+        saves: Saves,
+        port: watch::Sender<Option<PortStatus>>,
+    ) -> Self {
         Self {
             files: FilesOnDisk(disk.server()),
             disk,
@@ -128,6 +137,7 @@ impl SessionHost {
             torrents: BTreeMap::new(),
             seeking: BTreeMap::new(),
             saves,
+            port,
         }
     }
 
@@ -296,6 +306,14 @@ impl Host for SessionHost {
             .0
             .changes(|storage, file| node.handle_file_changed(now, storage, file));
         self.saves.observe(node, now);
+        self.port.send_if_modified(|known| {
+            let status = node.port_status();
+            let changed = known.as_ref() != status;
+            if changed {
+                *known = status.cloned();
+            }
+            changed
+        });
         for (key, shared) in &self.torrents {
             publish(node, *key, shared);
         }

@@ -62,8 +62,8 @@ pub use torr_disk::{
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};
 pub use torr_node::{
-    CloseReason, DhtStats, Encryption, MetadataStats, PeerStats, SearchStats, TrackerEvent,
-    TrackerState, WebEvent, WebFault,
+    CloseReason, DhtStats, Encryption, MapWay, MetadataStats, OpenPort, PeerStats, PortStatus,
+    SearchStats, TrackerEvent, TrackerState, WebEvent, WebFault,
 };
 pub use torr_store::{StorageError, StorageErrorKind, StorageOp};
 pub use torr_tracker::server::ServerConfig;

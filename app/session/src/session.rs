@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use torr_base::Rng;
 use torr_disk::{Disk, DiskConfig, Server, kept_torrent};
 use torr_metainfo::{FilePriorities, Magnet, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
-use torr_node::{DhtStats, NodeConfig};
+use torr_node::{DhtStats, NodeConfig, PortStatus};
 use torr_store::{StorageError, StorageErrorKind, StorageId, StorageOp};
 use torr_wire::own_peer_id;
 
@@ -30,6 +30,8 @@ use crate::torrent::{Known, Shared, Stage, Torrent};
 
 /// Of the memory that a session may take: what all else than blocks needs.
 const MEMORY_BESIDE_BLOCKS: u64 = 12 << 20;
+/// How often is looked whether the gateway took a mapping back.
+const PORT_LOOK: Duration = Duration::from_millis(20);
 /// With less memory for blocks there is no downloading at a good rate.
 const POOL_BYTES_MIN: u64 = 4 << 20;
 /// Blocks of unfinished pieces take no more of the pool than so many eighths; the rest is on its way to
@@ -54,6 +56,7 @@ pub(crate) struct Inner {
     closing: AtomicBool,
     next_storage: AtomicU64,
     listen: Vec<SocketAddr>,
+    port_status: watch::Receiver<Option<PortStatus>>,
     state_dir: PathBuf,
 }
 
@@ -73,7 +76,7 @@ impl Session {
     /// thread, [`SessionError::Storage`] where the path of the state directory is none.
     pub async fn start(config: SessionConfig) -> Result<Self, SessionError> {
         let state_dir = absolute(&config.state_dir)?;
-        let [seed, secret, dht_secret] = [secret()?, secret()?, secret()?];
+        let [seed, secret, dht_secret, map_secret] = [secret()?, secret()?, secret()?, secret()?];
         let seed = u64::from_le_bytes(*seed.first_chunk().expect("32 are more than 8"));
         let disk_config = DiskConfig {
             io: config.io,
@@ -103,6 +106,7 @@ impl Session {
             pex: config.pex,
             lsd: config.lsd,
             dht,
+            map_port: config.map_port.then_some(map_secret),
             conns_max,
             conns_per_torrent_max: config.conns_per_torrent_max,
             assembly_bytes: pool_bytes / 8 * ASSEMBLY_EIGHTHS,
@@ -114,7 +118,8 @@ impl Session {
         let disk = Arc::new(disk);
         let registry = Arc::new(Registry::new());
         let saves = Saves::new(keeper.as_ref());
-        let host = SessionHost::new(Arc::clone(&disk), Arc::clone(&registry), saves);
+        let (port, port_status) = watch::channel(None);
+        let host = SessionHost::new(Arc::clone(&disk), Arc::clone(&registry), saves, port);
         let shard = ShardConfig {
             node,
             sockets,
@@ -133,6 +138,7 @@ impl Session {
             closing: AtomicBool::new(false),
             next_storage: AtomicU64::new(0),
             listen,
+            port_status,
             state_dir,
         })))
     }
@@ -141,6 +147,13 @@ impl Session {
     #[must_use]
     pub fn listen_addrs(&self) -> Vec<SocketAddr> {
         self.0.listen.clone()
+    }
+
+    /// How it stands with the gateway; `None` where it is not asked ([`SessionConfig::map_port`]). What is new can be
+    /// waited for, until the session ends.
+    #[must_use]
+    pub fn port_status(&self) -> watch::Receiver<Option<PortStatus>> {
+        self.0.port_status.clone()
     }
 
     /// Adds a torrent. Its storage is opened, and what is there checked, while it is here already:
@@ -277,10 +290,12 @@ impl Session {
     pub async fn shutdown(self, grace: Duration) -> Result<(), SessionError> {
         self.0.closing.store(true, Ordering::SeqCst);
         let stopped = async {
+            // A gateway that does not answer is waited for no longer than a second.
+            let given_back = self.0.give_port_back();
             for shared in self.0.registry.all() {
                 self.0.ask_stop(&shared).await?;
             }
-            self.0.registry.empty().await;
+            let (_, ()) = tokio::join!(given_back, self.0.registry.empty());
             Ok::<(), SessionError>(())
         };
         let crashed = self.0.shard.ended();
@@ -337,6 +352,20 @@ fn absolute(path: &Path) -> Result<PathBuf, StorageError> {
 }
 
 impl Inner {
+    /// Takes the port's mapping back, and waits for the gateway's answer, at most a second.
+    async fn give_port_back(&self) {
+        let begin = self.shard.call(|node, _, now| {
+            node.give_port_back(now);
+            node.is_port_given_back()
+        });
+        let mut over = begin.await.unwrap_or(true);
+        while !over {
+            tokio::time::sleep(PORT_LOOK).await;
+            let look = self.shard.call(|node, _, _| node.is_port_given_back());
+            over = look.await.unwrap_or(true);
+        }
+    }
+
     fn open(self: &Arc<Self>, opening: Opening) -> Result<Torrent, SessionError> {
         let shared = Arc::clone(&opening.shared);
         let disk = lock(&self.disk);

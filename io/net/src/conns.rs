@@ -73,6 +73,11 @@ impl Conns {
         *entry = Some(conn);
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnKey, &Conn)> {
+        let conns = self.slots.iter().flatten();
+        conns.map(|conn| (conn.key, conn))
+    }
+
     pub(crate) fn get_mut(&mut self, key: ConnKey) -> Option<&mut Conn> {
         let conn = self.slots.get_mut(key.slot())?.as_mut()?;
         (conn.key == key).then_some(conn)

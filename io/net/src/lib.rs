@@ -16,10 +16,13 @@
 
 mod clock;
 mod conns;
+mod gateway;
 mod host;
 pub mod http;
 mod inbox;
 mod listen;
+#[cfg(target_os = "linux")]
+mod netlink;
 mod requests;
 mod send;
 mod shard;
@@ -27,6 +30,8 @@ mod tasks;
 mod thread;
 pub mod tracker_server;
 mod traffic;
+#[cfg(target_os = "linux")]
+mod watch;
 mod web;
 
 pub use host::{Files, Host};

@@ -30,6 +30,7 @@ use torr_store::{BlockBuf, DiskDone};
 
 use crate::clock::Clock;
 use crate::conns::{Conn, Conns};
+use crate::gateway::GatewayPart;
 use crate::host::Host;
 use crate::http::HttpClient;
 use crate::tasks::{dial, run_conn};
@@ -62,6 +63,7 @@ pub(crate) struct Shard<H: Host> {
     pub(crate) udp: Vec<Rc<UdpSocket>>,
     /// Of local discovery; the same.
     pub(crate) lsd: Vec<Rc<UdpSocket>>,
+    pub(crate) gateway: GatewayPart,
     /// Dials leave from here.
     pub(crate) bind: Option<IpAddr>,
     conns_max: usize,
@@ -106,6 +108,7 @@ impl<H: Host> Shard<H> {
                 http: parts.http,
                 udp: parts.udp,
                 lsd: parts.lsd,
+                gateway: GatewayPart::default(),
                 bind: parts.bind,
                 conns_max: parts.conns_max,
                 waiting_for_room: Vec::new(),
@@ -178,6 +181,7 @@ impl<H: Host> Shard<H> {
                 Action::WebFetch { fetch, url, range } => self.start_web(fetch, url, range),
                 Action::WebWake { fetch } => self.wake_web(fetch),
                 Action::WebCancel { torrent, fetch } => self.cancel_web(torrent, fetch),
+                Action::PortMap(action) => self.map_port(action),
                 Action::Tell { torrent, news } => {
                     self.host.tell(&mut self.node, self.now, torrent, news);
                 }

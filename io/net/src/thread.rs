@@ -253,6 +253,8 @@ fn build<H: Host>(config: ShardConfig, host: H) -> Shared<H> {
     }
     parts.tasks.spawn_local(run_timer(me.clone()));
     parts.tasks.spawn_local(run_disk(me.clone(), config.inbox));
+    #[cfg(target_os = "linux")]
+    parts.tasks.spawn_local(crate::watch::run_watch(me.clone()));
     parts.tasks.spawn_local(run_observer(me));
     drop(parts);
     shard

@@ -130,6 +130,7 @@ impl Side {
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
                 | Action::Multicast { .. }
+                | Action::PortMap(_)
                 | Action::WebFetch { .. }
                 | Action::WebWake { .. }
                 | Action::WebCancel { .. } => {}

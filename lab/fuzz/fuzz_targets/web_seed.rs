@@ -80,6 +80,7 @@ impl World {
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
                 | Action::Multicast { .. }
+                | Action::PortMap(_)
                 | Action::WebWake { .. }
                 | Action::Tell { .. } => {}
             }

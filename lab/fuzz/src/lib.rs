@@ -127,6 +127,7 @@ impl World {
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
                 | Action::Multicast { .. }
+                | Action::PortMap(_)
                 | Action::WebFetch { .. }
                 | Action::WebWake { .. }
                 | Action::WebCancel { .. }

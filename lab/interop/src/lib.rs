@@ -20,6 +20,7 @@ pub mod magnet;
 pub mod matrix;
 pub mod metafile;
 pub mod payload;
+pub mod portmap;
 pub mod private;
 pub mod process;
 pub mod relay;

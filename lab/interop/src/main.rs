@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use torr_interop::client::{Client, Tools};
 use torr_interop::runner::{self, Cell, Context};
 use torr_interop::{
-    dht, encryption, gossip, helper, magnet, matrix, private, sandbox, scenario, swarm, web,
+    dht, encryption, gossip, helper, magnet, matrix, portmap, private, sandbox, scenario, swarm,
+    web,
 };
 
 const USAGE: &str = "\
@@ -95,6 +96,7 @@ fn all_cells() -> Vec<Cell> {
     cells.extend(dht::cells());
     cells.extend(gossip::cells());
     cells.extend(private::cells());
+    cells.extend(portmap::cells());
     cells.extend(web::cells());
     cells.extend(swarm::cells(
         &[Client::Torr, Client::Libtorrent],

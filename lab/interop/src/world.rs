@@ -125,6 +125,44 @@ impl World {
     }
 }
 
+impl World {
+    /// A new node on a network of its own, of which `gateway` is the way out: 10.77.0.2 there, behind 10.77.0.1 on an
+    /// interface `in0`. It has no IPv6.
+    pub fn behind(&mut self, name: &str, gateway: &Node) -> Result<Node> {
+        let node = self.node(name)?;
+        let v4 = Ipv4Addr::new(10, 77, 0, 2);
+        ip(
+            Some(&node.namespace.0),
+            &format!(
+                "link del eth0\nlink add eth0 type veth peer name in0 netns {}\naddr add {v4}/24 dev eth0\n\
+                 link set eth0 up\n",
+                gateway.namespace.0
+            ),
+        )?;
+        ip(
+            Some(&gateway.namespace.0),
+            "addr add 10.77.0.1/24 dev in0\nlink set in0 up\n",
+        )?;
+        let route = "route add default via 10.77.0.1\n";
+        ip(Some(&node.namespace.0), route)?;
+        Ok(Node {
+            v4,
+            v6: Ipv6Addr::UNSPECIFIED,
+            ..node
+        })
+    }
+
+    /// Pulls a node's cable, or puts it in again.
+    pub fn set_line(&self, node: &Node, up: bool) -> Result<()> {
+        let [_, _, number, _] = node.v4.octets();
+        let state = if up { "up" } else { "down" };
+        ip(
+            Some(&self.switch.0),
+            &format!("link set p{number} {state}\n"),
+        )
+    }
+}
+
 impl Node {
     pub fn address(&self, family: Family) -> IpAddr {
         match family {

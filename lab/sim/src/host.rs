@@ -158,6 +158,8 @@ pub(crate) struct Host<F: Fidelity> {
     pub(crate) kind: Kind<F>,
     /// Nothing from it or to it arrives any more.
     pub(crate) dead: bool,
+    /// The same, and datagrams and trackers too, until it is back.
+    pub(crate) cut: bool,
     /// Its next ephemeral port.
     pub(crate) next_port: u16,
 }

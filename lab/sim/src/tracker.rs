@@ -204,6 +204,7 @@ impl<F: Fidelity> World<F> {
         let tracker = number.and_then(|number| self.trackers.get_mut(number));
         let reply = match tracker {
             None => Err("no such host".to_owned()),
+            Some(_) if self.hosts[host].cut => Err("timed out".to_owned()),
             Some(tracker) => {
                 tracker.asked.entry(host).or_default().push(now);
                 let left = number_param("left").unwrap_or_default();
@@ -234,6 +235,9 @@ impl<F: Fidelity> World<F> {
     /// A node sends a datagram.
     pub(crate) fn datagram(&mut self, host: HostId, to: SocketAddr, bytes: Vec<u8>) {
         let from = self.hosts[host].addr;
+        if self.hosts[host].cut {
+            return;
+        }
         let Some(tracker) = number_of(to) else {
             self.datagram_to_node(from, to, &bytes);
             return;
@@ -361,7 +365,12 @@ impl<F: Fidelity> World<F> {
     pub(crate) fn tracker_answer(&mut self, host: HostId, answer: Answer) {
         let now = self.now();
         self.trace.note(now, host, b'T', 0, 0);
-        let Some(home) = self.hosts.get_mut(host).and_then(Host::node_mut) else {
+        let arrives = match &answer {
+            Answer::Http { .. } | Answer::Resolved { .. } => true,
+            Answer::Datagram { .. } | Answer::Local { .. } => !self.hosts[host].cut,
+        };
+        let home = self.hosts.get_mut(host).and_then(Host::node_mut);
+        let Some(home) = home.filter(|_| arrives) else {
             return;
         };
         match answer {

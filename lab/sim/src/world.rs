@@ -260,6 +260,7 @@ impl<F: Fidelity> World<F> {
             link: Link::new(link),
             kind,
             dead: false,
+            cut: false,
             next_port: 20_000,
         });
         host
@@ -363,6 +364,32 @@ impl<F: Fidelity> World<F> {
     /// A host vanishes without a word: nothing from it or to it arrives any more.
     pub fn kill(&mut self, host: HostId) {
         self.hosts[host].dead = true;
+    }
+
+    /// A host's line is cut: nothing from it or to it arrives, and nobody is told.
+    pub fn cut(&mut self, host: HostId) {
+        self.hosts[host].dead = true;
+        self.hosts[host].cut = true;
+    }
+
+    /// Its line is there again, and it hears of that where `told`. What connections there still are, are not.
+    pub fn mend(&mut self, host: HostId, told: bool) {
+        let now = self.now();
+        self.hosts[host].dead = false;
+        self.hosts[host].cut = false;
+        let wires = self.wires.iter();
+        let its = wires.filter(|(_, wire)| [0, 1].iter().any(|side| wire.end(*side).host == host));
+        let its: Vec<_> = its.map(|(wire, _)| wire).collect();
+        for wire in its {
+            for side in [0, 1] {
+                self.agenda.at(now, Event::Reset(EndId { wire, side }));
+            }
+        }
+        if let Some(home) = self.hosts[host].node_mut().filter(|_| told) {
+            home.node.handle_network_changed(now);
+            self.work.push_back(Work::Drain(host));
+            self.finish_work();
+        }
     }
 
     /// A node leaves in good order.

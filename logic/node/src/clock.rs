@@ -28,8 +28,10 @@ impl<B> Node<B> {
             self.swept = now;
             self.sweep(now);
         }
+        self.tick_network(now);
         self.tick_dht(now);
         self.tick_local(now);
+        self.tick_port_map(now);
         let keys: Vec<_> = self.torrents.keys().collect();
         for key in keys {
             self.search_on(now, key);
@@ -62,7 +64,8 @@ impl<B> Node<B> {
         let dht = self.dht.as_ref().and_then(DhtPart::next_timeout);
         let local = self.local.as_ref().and_then(Local::next_timeout);
         torrents
-            .chain([sweep, dht, local])
+            .chain([sweep, dht, local, self.port_map_due()])
+            .chain([self.network.next_timeout()])
             .chain(rates)
             .flatten()
             .min()

@@ -21,6 +21,8 @@ use crate::types::{Action, LookUp, News, TorrentKey};
 const GUEST_FOR: Duration = Duration::from_secs(15 * 60);
 /// First wait before a torrent without peers looks again.
 const AGAIN: Duration = Duration::from_secs(60);
+/// The same after the network came back, when it had a moment to ask those that it knows.
+const SOON: Duration = Duration::from_secs(3);
 /// As often the wait is doubled; then the DHT's own pace is no slower.
 const AGAIN_DOUBLINGS_MAX: u32 = 4;
 /// Nodes taken from one torrent.
@@ -110,6 +112,11 @@ impl DhtPart {
 }
 
 impl Search {
+    /// Whether there are peers is looked at soon.
+    pub(crate) fn try_soon(&mut self, now: Instant) {
+        (self.again, self.tries) = (Some(now + SOON), 0);
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.again
     }
@@ -196,7 +203,7 @@ impl<B> Node<B> {
     fn dht_announce(&self, key: TorrentKey) -> Option<Announce> {
         let torrent = self.torrents.get(key)?;
         (self.config.listen_port > 0).then(|| Announce {
-            port: self.config.listen_port,
+            port: self.public_port(),
             implied: false,
             seed: torrent.swarm.have().is_full(),
         })

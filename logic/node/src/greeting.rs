@@ -237,9 +237,13 @@ impl<B> Node<B> {
     /// We dialled ourselves, and the accepting end saw it first: the dialling end must learn it too, or
     /// it would try again.
     fn forget_own_address(&mut self, now: Instant, ip: IpAddr) {
-        let port = self.config.listen_port;
+        let own = [self.config.listen_port, self.public_port()];
         let ours = self.conns.iter().filter(|(_, conn)| {
-            conn.dialled && conn.is_half_open() && conn.remote == SocketAddr::new(ip, port)
+            conn.dialled
+                && conn.is_half_open()
+                && own
+                    .map(|port| SocketAddr::new(ip, port))
+                    .contains(&conn.remote)
         });
         let ours: Vec<_> = ours.map(|(key, _)| key).collect();
         for conn in ours {

@@ -12,6 +12,8 @@
 //!      │ clock:   timers, announces                         │
 //!      │ dht:     searches, and what comes of them          │
 //!      │ local:   who is on the same network                │
+//!      │ network: it was gone, and is back                  │
+//!      │ portmap: the way through the gateway               │
 //!      │ web:     answers of web seeds                      │
 //!      │ node:    torrents, commands, the swarms' wishes    │
 //!      └── Swarm ── Swarm ── Swarm ── … one for a torrent ──┘
@@ -32,7 +34,9 @@ mod frames;
 mod greeting;
 mod invariants;
 mod local;
+mod network;
 mod node;
+mod portmap;
 mod receive;
 mod traffic;
 mod types;
@@ -48,6 +52,7 @@ pub use torr_swarm::{
     PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,
     WebInit,
 };
+pub use torr_tracker::portmap::{Gateway, MapAction, OpenPort, PortStatus, Way as MapWay, upnp};
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{
     Action, Frame, LookUp, MagnetInit, News, NodeConfig, Outgoing, TorrentInit, TorrentKey,

@@ -59,6 +59,12 @@ impl Local {
         self.heard.1 <= HEARD_MAX
     }
 
+    /// Every torrent is announced once more.
+    pub(crate) fn say_again(&mut self, now: Instant) {
+        let all = std::mem::take(&mut self.due);
+        self.due = all.into_iter().map(|(_, key)| (now, key)).collect();
+    }
+
     pub(crate) fn forget(&mut self, key: TorrentKey) {
         self.due.retain(|(_, torrent)| *torrent != key);
     }

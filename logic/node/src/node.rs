@@ -12,6 +12,8 @@ use torr_wire::{Limits, SecretSource, TorrentToken, torrent_token};
 use crate::conn::{Conn, Stage, Tx};
 use crate::dht::{DhtPart, Search};
 use crate::local::Local;
+use crate::network::Network;
+use crate::portmap::PortMap;
 use crate::types::{
     Action, MagnetInit, News, NodeConfig, TorrentInit, TorrentKey, TorrentMark, TorrentStats,
     TrackerLine, WebFetch,
@@ -43,7 +45,7 @@ pub(crate) struct Torrent<B> {
 /// - Commands: `add_torrent`, `add_magnet`, `begin`, `stop_torrent`, `remove_torrent`, `add_peers`, `set_wanted`, `set_rates`,
 ///   `reannounce`.
 /// - Inputs: `handle_accept`, `handle_connected`, `handle_closed`, `handle_read`, `handle_written`,
-///   `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_local`,
+///   `handle_network_changed`, `handle_disk`, `handle_http`, `handle_resolved`, `handle_datagram`, `handle_local`,
 ///   `handle_timeout`; `handle_web_head` and what follows it.
 /// - Pulls: `poll_action`, `read_bufs`, `write_bufs`; `poll_frame` and friends where payload has no
 ///   bytes.
@@ -80,6 +82,8 @@ pub struct Node<B> {
     pub(crate) swept: Instant,
     pub(crate) dht: Option<DhtPart>,
     pub(crate) local: Option<Local>,
+    pub(crate) port_map: Option<PortMap>,
+    pub(crate) network: Network,
 }
 
 impl<B> std::fmt::Debug for Node<B> {
@@ -109,6 +113,8 @@ impl<B> Node<B> {
         let dht = config.dht.take();
         Self {
             local: config.lsd.then(|| Local::new(rng.fork("local", 0), now)),
+            network: Network::new(rng.fork("network", 0)),
+            port_map: PortMap::new(&config, dht.as_ref(), &rng, now),
             dht: dht.map(|init| DhtPart::new(init, rng.fork("dht", 0), now)),
             down: TokenBucket::new(config.down_rate, now),
             up: TokenBucket::new(config.up_rate, now),
@@ -207,8 +213,9 @@ impl<B> Node<B> {
         let config = SwarmConfig {
             peer_id: self.config.peer_id,
             listen_port: self.config.listen_port,
+            public_port: self.public_port(),
             client: self.config.client.clone(),
-            dht_port: self.dht.as_ref().map_or(0, DhtPart::port),
+            dht_port: self.public_dht_port(),
             upload: self.config.upload,
             pex: self.config.pex,
             sequential,
@@ -231,7 +238,7 @@ impl<B> Node<B> {
         let announcer = AnnouncerConfig {
             info_hash,
             peer_id: self.config.peer_id,
-            port: self.config.listen_port,
+            port: self.public_port(),
             ipv4: None,
             ipv6: None,
         };

@@ -6,6 +6,7 @@ use torr_base::{InfoHash, Key, PeerId, RawBlock};
 use torr_dht::ResolveId;
 use torr_store::{DiskJob, Payload, StorageId};
 use torr_swarm::{CloseReason, ConnKey, FetchKey, Notice, SwarmInit, SwarmStats};
+use torr_tracker::portmap::MapAction;
 use torr_tracker::{RequestId, TrackerEvent};
 
 use crate::conn::Rest;
@@ -51,6 +52,8 @@ pub struct NodeConfig {
     pub lsd: bool,
     /// `None`: no part in the DHT.
     pub dht: Option<DhtInit>,
+    /// Have the gateway map the port. From the operating system's randomness, for this run alone.
+    pub map_port: Option<[u8; 32]>,
 }
 
 impl NodeConfig {
@@ -75,6 +78,7 @@ impl NodeConfig {
             secret: [0; 32],
             lsd: false,
             dht: None,
+            map_port: None,
         }
     }
 }
@@ -203,6 +207,8 @@ pub enum Action<B> {
         torrent: TorrentKey,
         fetch: FetchKey,
     },
+    /// Of the way through the gateway; the answers are `handle_gateway` and what follows it.
+    PortMap(MapAction),
     /// For people.
     Tell {
         torrent: TorrentKey,

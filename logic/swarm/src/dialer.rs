@@ -35,6 +35,8 @@ struct Candidate {
     state: State,
     /// It waits only because it was of no use.
     useless: bool,
+    /// It waits because it broke the protocol.
+    shunned: bool,
     /// By the user, and not by a tracker or a peer.
     named: bool,
     /// It wants no pieces, a peer says (BEP 11).
@@ -107,6 +109,7 @@ impl Dialer {
                 not_before: now,
                 state: State::Idle,
                 useless: false,
+                shunned: false,
                 named: false,
                 only_gives: false,
                 plain: false,
@@ -240,6 +243,7 @@ impl Dialer {
         // Up to a quarter more, so that a swarm that lost its network does not return as one.
         let jitter = wait.as_millis() as u64 / 4;
         candidate.useless = how == Parted::Useless;
+        candidate.shunned = how == Parted::Misbehaved;
         candidate.not_before = now + wait + Duration::from_millis(self.rng.below(jitter + 1));
         if candidate.failures >= FAILURES_MAX && !candidate.named {
             self.candidates.remove(&addr);
@@ -260,6 +264,16 @@ impl Dialer {
         self.quiet_until = None;
         for candidate in self.candidates.values_mut().filter(|c| c.useless) {
             candidate.useless = false;
+            candidate.not_before = candidate.not_before.min(now);
+        }
+    }
+
+    /// The network came back: who could not be reached may have been without fault.
+    pub(crate) fn network_changed(&mut self, now: Instant) {
+        self.quiet_until = None;
+        let waits = |c: &&mut Candidate| !c.useless && !c.shunned && c.state == State::Idle;
+        for candidate in self.candidates.values_mut().filter(waits) {
+            candidate.failures = 0;
             candidate.not_before = candidate.not_before.min(now);
         }
     }
@@ -355,6 +369,30 @@ mod tests {
         assert_eq!(dialer.next(now + Duration::from_secs(600)), None);
         dialer.reconsider(now);
         assert_eq!(dialer.next(now), Some(addr(1)));
+    }
+
+    #[test]
+    fn a_network_that_is_back_ends_waits_but_those_that_are_deserved() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        let now = Instant::ZERO;
+        let ends = [
+            Parted::Failed,
+            Parted::Left,
+            Parted::Useless,
+            Parted::Misbehaved,
+            Parted::Never,
+        ];
+        for (n, how) in (1..).zip(ends) {
+            dialer.add(addr(n), now);
+            dialer.next(now);
+            dialer.parted(addr(n), how, now);
+        }
+        assert_eq!(dialer.next(now), None);
+        dialer.network_changed(now);
+        dialer.check_invariants();
+        let mut dialled: Vec<_> = std::iter::from_fn(|| dialer.next(now)).collect();
+        dialled.sort();
+        assert_eq!(dialled, [addr(1), addr(2)]);
     }
 
     #[test]

@@ -35,8 +35,10 @@ pub(crate) const GRACE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct SwarmConfig {
     pub peer_id: PeerId,
-    /// Told to peers (BEP 10); 0 for none.
+    /// Told to peers on our own network (BEP 10); 0 for none.
     pub listen_port: u16,
+    /// Told to all others: the same, unless a gateway maps another port to it.
+    pub public_port: u16,
     /// Of our node of the DHT, told to peers that have one (BEP 5); 0 for none.
     pub dht_port: u16,
     /// Name and version, told to peers (BEP 10).
@@ -316,7 +318,7 @@ impl<B> Swarm<B> {
     /// BEP 40: of those who give us nothing just now the one of the lowest rank, if the newcomer's is higher.
     fn of_lower_rank(&self, now: Instant, newcomer: SocketAddr) -> Option<PeerKey> {
         let own = self.seen.agreed(newcomer.is_ipv4())?;
-        let own = SocketAddr::new(own, self.config.listen_port);
+        let own = SocketAddr::new(own, self.config.public_port);
         let idle = self.peers.iter().filter(|(key, peer)| {
             let gives = peer.requests.len() > 0 && peer.requests.answers(now);
             now.since(peer.joined) >= GRACE && !gives && !self.metadata.is_from(*key)
@@ -324,6 +326,11 @@ impl<B> Swarm<B> {
         let ranks = idle.map(|(key, peer)| (priority(own, peer.addr), key));
         let (rank, key) = ranks.min()?;
         (priority(own, newcomer) > rank).then_some(key)
+    }
+
+    /// Where peers outside reach us, and our node of the DHT, from now on; 0 for nowhere.
+    pub fn set_public_ports(&mut self, port: u16, dht_port: u16) {
+        (self.config.public_port, self.config.dht_port) = (port, dht_port);
     }
 
     /// Whether anybody at that address would be spoken to at all.
@@ -416,6 +423,8 @@ impl<B> Swarm<B> {
             CloseReason::Misbehaved(_) => Parted::Misbehaved,
             CloseReason::Incompatible(Incompatible::OwnId | Incompatible::Banned) => Parted::Never,
             CloseReason::Incompatible(_) => Parted::Failed,
+            // The line to it may have been cut: that says nothing of its use.
+            CloseReason::Idle(Idle::Silent) => Parted::Left,
             CloseReason::Redundant | CloseReason::Idle(_) => Parted::Useless,
             CloseReason::Duplicate | CloseReason::Local | CloseReason::Transport => Parted::Left,
         };

@@ -148,6 +148,28 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// There is a way into the network again, or another one.
+    pub fn handle_network_changed(
+        &mut self,
+        now: Instant,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        let stuck = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.requests.len() > 0 && peer.requests.is_quiet(now));
+        let stuck: Vec<_> = stuck.map(|(key, _)| key).collect();
+        for key in stuck {
+            self.part(now, key, CloseReason::Transport, bufs, out);
+        }
+        self.dialer.network_changed(now);
+        self.dial(now, out);
+    }
+
     fn spill_stalled(&mut self, now: Instant, out: &mut Outbox<B>) {
         let stalled = self.assembly.iter().filter(|(_, open)| {
             let filling = open.stage == Stage::Filling && open.here() > 0;

@@ -5,6 +5,7 @@
 //! - [`http`], [`http_reply`]: requests and replies over HTTP (BEP 3, 7, 23, 24, 31, 48).
 //! - [`udp`]: packets (BEP 15, BEP 41).
 //! - [`lsd`]: local service discovery (BEP 14).
+//! - [`portmap`]: a way through the gateway (PCP, NAT-PMP, UPnP).
 //! - [`policy`]: which addresses a request may go to (server-side request forgery).
 //! - [`server`]: the other side, for private use and tests.
 //! - [`mask()`], [`mask_text`], [`clean`]: what may be shown to people.
@@ -19,6 +20,7 @@ pub mod http_reply;
 pub mod lsd;
 mod mask;
 pub mod policy;
+pub mod portmap;
 pub mod server;
 mod text;
 pub mod udp;

@@ -88,6 +88,7 @@ pub(crate) struct Network {
     pub(crate) upload: bool,
     pub(crate) pex: bool,
     pub(crate) lsd: bool,
+    pub(crate) map_port: bool,
     pub(crate) dht: bool,
     pub(crate) dht_nodes: Vec<(String, u16)>,
     pub(crate) allow_private: bool,
@@ -249,6 +250,7 @@ fn network(
         upload: !settings.flag("no-upload")?,
         pex: !settings.flag("no-pex")?,
         lsd: settings.flag("lsd")?,
+        map_port: settings.flag("map-port")?,
         dht: !settings.flag("no-dht")?,
         dht_nodes: settings
             .parse("dht-node", parse_places)?

@@ -140,6 +140,9 @@ pub(crate) struct DownloadArgs {
     /// Look for peers on the local network (private torrents never do)
     #[arg(long, help_heading = "Network")]
     pub(crate) lsd: bool,
+    /// Have the gateway (router) let connections in: PCP, NAT-PMP or UPnP
+    #[arg(long, help_heading = "Network")]
+    pub(crate) map_port: bool,
     /// Do not hear of peers from peers, nor tell them (private torrents never do)
     #[arg(long, help_heading = "Network")]
     pub(crate) no_pex: bool,

@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 25] = [
+pub(crate) const SETTINGS: [(&str, &str); 26] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -31,6 +31,7 @@ pub(crate) const SETTINGS: [(&str, &str); 25] = [
     ("no-dht", "false"),
     ("dht-node", ""),
     ("lsd", "false"),
+    ("map-port", "false"),
     ("no-pex", "false"),
     ("allow-private", "false"),
     ("seed", "false"),
@@ -208,6 +209,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("no-upload", args.no_upload),
         ("no-dht", args.no_dht),
         ("lsd", args.lsd),
+        ("map-port", args.map_port),
         ("no-pex", args.no_pex),
         ("allow-private", args.allow_private),
         ("seed", args.seed),

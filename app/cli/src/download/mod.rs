@@ -326,6 +326,7 @@ fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
             allow_upload: high.network.upload,
             pex: high.network.pex,
             lsd: high.network.lsd,
+            map_port: high.network.map_port,
             dht: match (high.network.dht, high.goal.seeds()) {
                 (false, _) => Dht::Off,
                 (true, true) => Dht::Node,

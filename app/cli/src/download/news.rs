@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use serde_json::json;
 use torr::metainfo::{FileIndex, Metainfo};
-use torr::{Event, Refused, StorageError, StorageErrorKind, Torrent, TrackerEvent, WebEvent};
+use torr::{
+    Event, OpenPort, PortStatus, Refused, StorageError, StorageErrorKind, Torrent, TrackerEvent,
+    WebEvent,
+};
 
 use crate::download::facts::Facts;
 use crate::download::job::{Job, Stage};
@@ -47,6 +50,20 @@ pub(super) fn refused(name: &str, why: &Refused) -> Failure {
     }
 }
 
+/// For people.
+fn opened(open: &OpenPort) -> String {
+    let (local, way) = (open.local, open.way);
+    let outside = match open.address {
+        Some(ip) => format!("{ip}:{}", open.tcp),
+        None => format!("port {}", open.tcp),
+    };
+    let text = format!("port {local} is open through the gateway as {outside} ({way})");
+    match open.is_behind_another() {
+        true => format!("{text}, but that address is itself behind another gateway"),
+        false => text,
+    }
+}
+
 impl Run {
     pub(super) fn handle_news(&mut self, news: News) {
         match news {
@@ -67,6 +84,7 @@ impl Run {
                     job.stalled = job.is_stalled(now).then_some(why);
                 }
             }
+            News::Port(status) => self.tell_port(&status),
             News::Hook(index, result) => {
                 self.hooks_running -= 1;
                 if let (Err(why), Some(job)) = (result, self.jobs.get(index)) {
@@ -74,6 +92,33 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// What became of `--map-port`.
+    fn tell_port(&self, status: &PortStatus) {
+        let fields = match status {
+            PortStatus::Asking => return,
+            PortStatus::Open(open) => {
+                self.screen.say(&opened(open));
+                json!({
+                    "open": true, "local": open.local, "port": open.tcp, "udp": open.udp,
+                    "address": open.address.map(|ip| ip.to_string()),
+                    "way": open.way.to_string(), "why": null,
+                })
+            }
+            PortStatus::Closed(why) => {
+                let why = printable(why).into_owned();
+                self.screen.say(&format!(
+                    "warning: the port could not be opened: {why}; to be reached from outside, have the gateway \
+                     forward it to this machine"
+                ));
+                json!({
+                    "open": false, "local": null, "port": null, "udp": null, "address": null,
+                    "way": null, "why": why,
+                })
+            }
+        };
+        self.screen.json("port", fields);
     }
 
     fn handle_event(&mut self, index: usize, event: Event) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::sync::mpsc;
-use torr::{Event, Session, SessionConfig, SessionError};
+use tokio::sync::{mpsc, watch};
+use torr::{Event, PortStatus, Session, SessionConfig, SessionError};
 
 use crate::args::high::{Goal, Show};
 use crate::args::low::Mode;
@@ -62,6 +62,8 @@ pub(super) enum News {
     /// It left the swarm, or nobody waits for that any more.
     Stopped(usize),
     Why(usize, String),
+    /// How it stands with the gateway.
+    Port(PortStatus),
     /// What `--exec` came to.
     Hook(usize, Result<(), String>),
 }
@@ -110,6 +112,7 @@ pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
         began: now,
         told: now,
     };
+    tokio::spawn(follow_port(session.port_status(), run.news.clone()));
     run.add_all(&session, plan.torrents).await;
     let stopped = run.until_done(&mut wishes, &mut inbox).await;
     let left = run.jobs.iter().any(|job| !job.is_ended());
@@ -127,6 +130,18 @@ pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
         summaries: run.jobs.iter().map(|job| job.summary).collect(),
         metadata: run.jobs.iter_mut().map(|job| job.metadata.take()).collect(),
     })
+}
+
+/// Tells what becomes of `--map-port`, until the session ends.
+async fn follow_port(mut port: watch::Receiver<Option<PortStatus>>, news: mpsc::Sender<News>) {
+    while port.changed().await.is_ok() {
+        let status = port.borrow_and_update().clone();
+        if let Some(status) = status
+            && news.send(News::Port(status)).await.is_err()
+        {
+            return;
+        }
+    }
 }
 
 fn cannot_start(error: SessionError) -> Failure {

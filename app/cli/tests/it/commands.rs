@@ -236,6 +236,7 @@ fn help_manual_and_completions_are_there_for_all_that_is_built() {
         "--encrypt",
         "--dht-node",
         "--lsd",
+        "--map-port",
         "--super-seed",
     ] {
         assert!(help.out.contains(option), "{option}");

@@ -14,6 +14,7 @@
 #[cfg(test)]
 mod bound_tests;
 mod error;
+mod gateway;
 mod lookup;
 mod queue;
 mod range;

@@ -60,6 +60,10 @@ pub struct Options {
     pub peer: Option<(std::net::IpAddr, u16)>,
     /// Seed without hashing first (libtorrent).
     pub trust: bool,
+    /// Have the gateway map the port (torr).
+    pub map_port: bool,
+    /// Say more (torr).
+    pub verbose: bool,
     /// Give each piece once (torr).
     pub super_seed: bool,
     /// Queues for a long fast line (libtorrent).

@@ -39,6 +39,12 @@ pub(super) fn command(node: &Node, job: &Job<'_>, tools: &Tools) -> Start {
     if job.options.lsd {
         command.arg("--lsd");
     }
+    if job.options.map_port {
+        command.arg("--map-port");
+    }
+    if job.options.verbose {
+        command.arg("--verbose");
+    }
     if !job.options.pex {
         command.arg("--no-pex");
     }

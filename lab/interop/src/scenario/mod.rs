@@ -3,6 +3,7 @@
 mod files;
 mod kill;
 mod line;
+mod network;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub fn cells() -> Vec<Cell> {
     let mut cells = files::cells();
     cells.extend(kill::cells());
     cells.extend(line::torr_cells());
+    cells.extend(network::cells());
     cells
 }
 
@@ -40,7 +42,7 @@ struct Stage {
     seed_node: Node,
     // Held for their drop, after the processes on them.
     _tracker: Tracker,
-    _world: World,
+    world: World,
 }
 
 impl Stage {
@@ -87,7 +89,7 @@ impl Stage {
             seed,
             seed_node,
             _tracker: tracker,
-            _world: world,
+            world,
         })
     }
 

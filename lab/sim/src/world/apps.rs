@@ -71,6 +71,7 @@ impl<F: Fidelity> World<F> {
             Action::CancelRequest { .. } => {}
             Action::Datagram { to, bytes } => self.datagram(host, to, bytes),
             Action::Multicast { group, bytes } => self.multicast(host, group, &bytes),
+            Action::PortMap(_) => {}
             Action::WebFetch { fetch, url, range } => self.web_fetch(host, fetch, &url, range),
             Action::WebWake { fetch } => self.web_wake(host, fetch),
             Action::WebCancel { torrent, fetch } => self.web_cancel(host, torrent, fetch),

@@ -300,7 +300,8 @@ impl<F: Fidelity> World<F> {
     pub(crate) fn deliver(&mut self, to: EndId, host: HostId, chunk: Chunk) {
         let now = self.now();
         self.passed(host, chunk.len());
-        if self.hosts[host].dead {
+        let sender = self.end(to.other()).map(|end| end.host);
+        if self.hosts[host].dead || sender.is_some_and(|sender| self.hosts[sender].cut) {
             return;
         }
         let Some(end) = self.end_mut(to) else { return };

@@ -361,6 +361,7 @@ impl Rig {
                 | Action::CancelRequest { .. }
                 | Action::Datagram { .. }
                 | Action::Multicast { .. }
+                | Action::PortMap(_)
                 | Action::WebFetch { .. }
                 | Action::WebWake { .. }
                 | Action::WebCancel { .. } => {}

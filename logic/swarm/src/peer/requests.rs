@@ -32,6 +32,8 @@ const EXPECTED_MAX: usize = 64;
 const GOAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A peer that is silent for longer is not counted on.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Where nothing came for so long the line may have been cut.
+const QUIET_AFTER: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, Debug)]
 struct Request {
@@ -248,6 +250,11 @@ impl Requests {
     /// Whether a block came of late.
     pub(crate) fn answers(&self, now: Instant) -> bool {
         !self.snubbed && now.since(self.moved) < ANSWERS_WITHIN
+    }
+
+    /// Whether no block came for some seconds, as over a line that was cut.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        now.since(self.moved) >= QUIET_AFTER
     }
 
     /// Whether blocks are owed and none came for a minute.

@@ -1,9 +1,10 @@
 //! Worker threads and the order in which they do things.
 //!
-//! - Jobs of one storage start in the order in which they came. A *barrier* (`Verify`, `Sync`, `Close`)
+//! - Jobs of one storage start in the order in which they came. A *barrier* (`Verify`, `Sync`, `Probe`, `Close`)
 //!   starts when every earlier job of its storage has been answered; later jobs may start beside a
 //!   `Verify` or a `Sync`.
-//! - One storage never holds all workers, so a hanging disk does not stop the torrents on others.
+//! - Neither one storage nor those on one device ever hold all workers, so a hanging disk does not stop the
+//!   torrents on others.
 //! - Storages take turns.
 //! - Every job is answered exactly once, those of storages that are not open too.
 //!
@@ -21,6 +22,7 @@ use torr_store::{BlockBuf, DiskDone, DiskJob, DiskTask, JobId, StorageError, Sto
 use crate::answer::{not_open, perform};
 use crate::batch::{self, Hashing};
 use crate::cache::FileCache;
+use crate::gate::Gates;
 use crate::open::{OpenRequest, Stop, open};
 use crate::serve::{Served, Server};
 use crate::spec::{DiskConfig, OpenProgress, Opened, StorageSpec};
@@ -46,6 +48,7 @@ struct Shared {
     wake: Condvar,
     sink: Box<Sink>,
     cache: Arc<FileCache>,
+    gates: Gates,
     config: DiskConfig,
     limits: Limits,
 }
@@ -59,6 +62,8 @@ struct Queues {
     due: VecDeque<(Instant, StorageId)>,
     /// Openings at work. They can take hours, so they too leave a worker free.
     opening: usize,
+    /// Workers that are at jobs of storages on a device.
+    busy: BTreeMap<u64, usize>,
     stop: bool,
 }
 
@@ -66,6 +71,8 @@ struct Queues {
 #[derive(Default)]
 struct Lane {
     storage: Option<Arc<Storage>>,
+    /// On which it is, once it is open.
+    device: Option<u64>,
     pending: VecDeque<Work>,
     running: usize,
     /// Nothing starts beside an opening or a closing.
@@ -115,7 +122,10 @@ impl Work {
         match self {
             Self::Open(_) => true,
             Self::Task(_, task) => match task {
-                DiskTask::Verify { .. } | DiskTask::Sync | DiskTask::Close => true,
+                DiskTask::Verify { .. }
+                | DiskTask::Sync
+                | DiskTask::Probe { .. }
+                | DiskTask::Close => true,
                 DiskTask::Commit { .. }
                 | DiskTask::Hash { .. }
                 | DiskTask::Load { .. }
@@ -150,6 +160,7 @@ impl Disk {
             wake: Condvar::new(),
             sink: Box::new(sink),
             cache: Arc::new(FileCache::new(config.open_files_max)),
+            gates: Gates::default(),
             limits: Limits {
                 mark_after: config.mark_after,
                 mark_bytes: config.mark_bytes,
@@ -178,7 +189,7 @@ impl Disk {
     /// Opens a storage on a worker thread. `progress` is called by it while pieces are hashed, `done` once
     /// at the end. Jobs for `id` may be submitted at once; they wait.
     ///
-    /// `id` must not have been used before.
+    /// `id` must not have been used before, but for an opening that failed.
     pub fn open(
         &self,
         id: StorageId,
@@ -285,7 +296,12 @@ impl Shared {
     fn run(&self, id: StorageId, storage: Option<&Arc<Storage>>, work: Work) -> Ended {
         match work {
             Work::Open(request) => {
-                let (done, opened) = open(*request, &self.config, &self.limits, &self.cache);
+                let (done, opened) = open(
+                    *request,
+                    &self.config,
+                    &self.limits,
+                    (&self.cache, &self.gates),
+                );
                 match opened {
                     Ok((storage, opened)) => {
                         let storage = Arc::new(storage);
@@ -420,7 +436,9 @@ impl Queues {
             if lane.alone || full || (work.is_barrier() && lane.running > 0) {
                 continue;
             }
-            if matches!(work, Work::Open(_)) && self.opening >= workers - 1 {
+            let busy = lane.device.and_then(|device| self.busy.get(&device));
+            let held = busy.is_some_and(|busy| *busy >= workers - 1);
+            if held || matches!(work, Work::Open(_)) && self.opening >= workers - 1 {
                 lane.in_ready = true;
                 self.ready.push_back(id);
                 continue;
@@ -434,6 +452,9 @@ impl Queues {
         let lane = self.lanes.get_mut(&id)?;
         let work = lane.take()?;
         lane.running += 1;
+        if let Some(device) = lane.device {
+            *self.busy.entry(device).or_default() += 1;
+        }
         lane.alone = work.is_alone();
         if matches!(work, Work::Open(_)) {
             self.opening += 1;
@@ -448,10 +469,14 @@ impl Queues {
             return;
         };
         lane.running -= 1;
+        if let Some(busy) = lane.device.and_then(|device| self.busy.get_mut(&device)) {
+            *busy -= 1;
+        }
         let due = match ended {
             Ended::Opened(storage) => {
                 lane.alone = false;
                 lane.stop_opening = None;
+                lane.device = storage.as_ref().map(|storage| storage.device());
                 lane.storage = storage;
                 self.opening -= 1;
                 due(lane.storage.as_ref())

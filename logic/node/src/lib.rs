@@ -46,7 +46,7 @@ pub use torr_dht::{Bootstrap, DhtConfig, DhtStats};
 pub use torr_swarm::{
     CloseReason, ConnKey, FetchKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice,
     PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,
-    WebInit,
+    WebInit, storage_wait,
 };
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};
 pub use types::{

@@ -74,10 +74,16 @@ impl<B> Swarm<B> {
             }
             DiskResult::Spilled { blocks, result } => {
                 let mut last = None;
+                let keep = matches!(&result, Err(error) if self.waits_out(error.kind));
                 for spilled in blocks {
-                    self.assembly.spilled(spilled.block, result.is_ok());
-                    bufs.put(spilled.buf);
                     last = Some(spilled.block.piece);
+                    if keep {
+                        let left = self.assembly.unspilled(spilled.block, spilled.buf);
+                        left.into_iter().for_each(|buf| bufs.put(buf));
+                    } else {
+                        self.assembly.spilled(spilled.block, result.is_ok());
+                        bufs.put(spilled.buf);
+                    }
                 }
                 out.push(Action::BufsFree);
                 if let Err(error) = result {
@@ -93,6 +99,7 @@ impl<B> Swarm<B> {
                 Ok(()) => {}
                 Err(error) => self.fail(now, error, bufs, out),
             },
+            DiskResult::Probed(result) => self.probed(now, result, bufs, out),
             DiskResult::Closed(result) => {
                 if let Err(error) = result {
                     out.push(Action::Tell(Notice::Failed(error)));
@@ -105,6 +112,7 @@ impl<B> Swarm<B> {
             }
         }
         self.close_if_idle(out);
+        self.halt_goes_on(now, bufs, out);
     }
 
     /// A piece passed, failed, or did not get to the disk.
@@ -115,6 +123,16 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
+        if let Err(CommitError::Storage(error)) = &done.result
+            && self.waits_out(error.kind)
+        {
+            for buf in self.assembly.put_back(done.piece, done.blocks) {
+                bufs.put(buf);
+            }
+            let error = error.clone();
+            self.fail(now, error, bufs, out);
+            return;
+        }
         for buf in done.blocks.drain(..) {
             bufs.put(buf);
         }
@@ -261,7 +279,7 @@ impl<B> Swarm<B> {
         empty.into_iter().for_each(|piece| self.abandon(piece));
     }
 
-    /// The disk said no: everything stops here, and says why.
+    /// The disk said no: everything stops here, for good or for a while, and says why.
     pub(crate) fn fail(
         &mut self,
         now: Instant,
@@ -270,7 +288,9 @@ impl<B> Swarm<B> {
         out: &mut Outbox<B>,
     ) {
         match self.phase {
-            Phase::Active => {
+            Phase::Active if self.waits_out(error.kind) => self.halt(now, error, bufs, out),
+            Phase::Halted if self.waits_out(error.kind) => self.halt_again(error, out),
+            Phase::Active | Phase::Halted => {
                 self.phase = Phase::Failed;
                 out.push(Action::Tell(Notice::Failed(error)));
                 self.part_all(now, bufs, out);

@@ -16,12 +16,13 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 25] = [
+pub(crate) const SETTINGS: [(&str, &str); 26] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
     ("io", "auto"),
     ("preallocate", "false"),
+    ("wait-for-space", "false"),
     ("down", "none"),
     ("up", "none"),
     ("port", ""),
@@ -205,6 +206,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
     ];
     let flags = [
         ("preallocate", args.preallocate),
+        ("wait-for-space", args.wait_for_space),
         ("no-upload", args.no_upload),
         ("no-dht", args.no_dht),
         ("lsd", args.lsd),

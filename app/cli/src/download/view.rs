@@ -35,6 +35,8 @@ pub(crate) enum Phase {
     Syncing,
     Seeding,
     Stopping,
+    /// The storage said no; why is in `stalled`.
+    Waiting,
     /// Files of this machine are read.
     Hashing,
 }
@@ -47,6 +49,10 @@ impl View {
             Phase::Checking => format!("{}  checking what is there", self.share()),
             Phase::Syncing => format!("{}  making it durable", self.share()),
             Phase::Stopping => format!("{}  saving and saying goodbye", self.share()),
+            Phase::Waiting => {
+                let why = self.stalled.as_deref().unwrap_or("waiting for the disk");
+                format!("{}  {why}", self.share())
+            }
             Phase::Hashing => format!("{}  {}", self.share(), units::rate(self.down)),
             Phase::Seeding => format!(
                 "seeding  ↑ {}  uploaded {} (ratio {:.2})  {}",

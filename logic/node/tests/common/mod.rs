@@ -202,6 +202,7 @@ impl Rig {
             peers: Vec::new(),
             nodes: Vec::new(),
             sequential: false,
+            waits: false,
             super_seed: setup.super_seed,
         };
         let key = node.add_torrent(now, init).unwrap();
@@ -418,6 +419,7 @@ impl Rig {
                 DiskResult::Rechecked { piece, result }
             }
             DiskTask::Sync => DiskResult::Synced(Ok(())),
+            DiskTask::Probe { .. } => DiskResult::Probed(Ok(Vec::new())),
             DiskTask::Close => DiskResult::Closed(Ok(())),
         };
         let (storage, job) = (job.storage, job.job);

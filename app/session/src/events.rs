@@ -208,9 +208,15 @@ impl Queue {
         let mut waiting = lock(&self.waiting);
         waiting.closed |= last;
         let checking = |event: Option<&Event>| matches!(event, Some(Event::Checking { .. }));
-        let halted = |event: Option<&Event>| matches!(event, Some(Event::Halted(_)));
         let back = waiting.events.back();
-        if checking(Some(event)) && checking(back) || halted(Some(event)) && halted(back) {
+        let newer = match (back, event) {
+            // The first one has the file, those that follow the room.
+            (Some(Event::Halted(before)), Event::Halted(now)) => {
+                before == now || before.room.is_some() && now.room.is_some()
+            }
+            _ => checking(Some(event)) && checking(back),
+        };
+        if newer {
             // The newer one says it all.
             waiting.events.pop_back();
         }

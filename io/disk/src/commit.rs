@@ -99,16 +99,14 @@ impl Storage {
         results
     }
 
-    /// What the device is known by from now on.
+    /// What the device is known by from now on: one job counts once.
     fn tell_gate(&self, results: &[Result<(), CommitError>]) {
-        let now = Instant::now();
-        for result in results {
-            match result {
-                Ok(()) => self.gate().tell(Ok(()), now),
-                Err(CommitError::Storage(error)) => self.gate().tell(Err(error), now),
-                Err(CommitError::HashMismatch) => {}
-            }
-        }
+        let told = results.iter().filter_map(|result| match result {
+            Ok(()) => Some(Ok(())),
+            Err(CommitError::Storage(error)) => Some(Err(error)),
+            Err(CommitError::HashMismatch) => None,
+        });
+        self.gate().tell(told.last(), Instant::now());
     }
 
     /// Pieces that lie one after another.
@@ -194,7 +192,7 @@ impl Storage {
         self.hold_back()?;
         let spilled = self.spill_runs(blocks);
         self.gate()
-            .tell(spilled.as_ref().map(|()| ()), Instant::now());
+            .tell(Some(spilled.as_ref().map(|()| ())), Instant::now());
         spilled
     }
 

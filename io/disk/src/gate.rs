@@ -1,7 +1,9 @@
-//! Devices that fail are let alone (G8): after an I/O error nobody writes to that device for a second, then
-//! one job may try. Without it, each of many jobs would wait for the device to fail again, and hold a worker.
+//! Devices that fail are let alone (G8): after several I/O errors in a row nobody writes to that device but one
+//! job at a time, a second apart. Without it, each of many jobs would wait for the device to fail again, which
+//! may take it half a minute, and hold a worker meanwhile.
 //!
-//! A full disk needs none: it says so at once, and a smaller piece may still fit.
+//! One error says little: others may write where that one could not. A full disk needs no gate: it says so at
+//! once, and a smaller piece may still fit.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,15 +14,25 @@ use torr_store::{StorageError, StorageErrorKind, StorageOp};
 
 use crate::storage::lock;
 
-/// From one try to the next.
+/// Errors in a row, of whatever storages, after which a device is let alone.
+const ERRORS: u32 = 3;
+/// From the end of one try to the next.
 const REST: Duration = Duration::from_secs(1);
 
 /// Of one device.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     shut: AtomicBool,
-    /// What it said last, and when somebody tried last.
-    why: Mutex<Option<(StorageError, Instant)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    errors: u32,
+    /// What it said last, and when.
+    last: Option<(StorageError, Instant)>,
+    /// Somebody tries.
+    busy: bool,
 }
 
 /// Of all devices that open storages are on.
@@ -42,39 +54,46 @@ impl Gates {
 }
 
 impl Gate {
+    /// Whoever passes says with [`Self::tell`] what came of it.
+    ///
     /// # Errors
-    /// What the device said a moment ago.
+    /// What the device said last.
     pub(crate) fn pass(&self, now: Instant) -> Result<(), StorageError> {
         if !self.shut.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match &mut *lock(&self.why) {
-            Some((error, tried)) if now.duration_since(*tried) < REST => Err(error.clone()),
-            Some((_, tried)) => {
-                *tried = now;
+        let mut state = lock(&self.state);
+        match &state.last {
+            Some((error, at)) if state.busy || now.duration_since(*at) < REST => Err(error.clone()),
+            Some(_) => {
+                state.busy = true;
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// What came of a job that was let through and wrote.
-    pub(crate) fn tell(&self, result: Result<(), &StorageError>, now: Instant) {
-        match result {
-            Ok(()) => self.open(),
-            Err(error) if is_of_device(error) => {
-                *lock(&self.why) = Some((error.clone(), now));
-                self.shut.store(true, Ordering::Relaxed);
+    /// What came of a job that was let through: of the device it says something only if it wrote, or could not.
+    pub(crate) fn tell(&self, wrote: Option<Result<(), &StorageError>>, now: Instant) {
+        match wrote {
+            Some(Ok(())) => self.open(),
+            Some(Err(error)) if is_of_device(error) => {
+                let mut state = lock(&self.state);
+                state.errors += 1;
+                state.busy = false;
+                state.last = Some((error.clone(), now));
+                if state.errors >= ERRORS {
+                    self.shut.store(true, Ordering::Relaxed);
+                }
             }
-            Err(_) => {}
+            Some(Err(_)) | None => lock(&self.state).busy = false,
         }
     }
 
+    /// The device works.
     pub(crate) fn open(&self) {
-        if self.shut.load(Ordering::Relaxed) {
-            self.shut.store(false, Ordering::Relaxed);
-            *lock(&self.why) = None;
-        }
+        *lock(&self.state) = State::default();
+        self.shut.store(false, Ordering::Relaxed);
     }
 }
 
@@ -106,15 +125,31 @@ mod tests {
         let (gate, now) = (gates.of(1), Instant::now());
         let other = gates.of(2);
         let full = failed(StorageOp::Write, "a", Errno::NOSPC);
-        gate.tell(Err(&full), now);
-        assert!(gate.pass(now).is_ok(), "a smaller piece may fit");
         let broken = failed(StorageOp::Write, "a", Errno::IO);
-        gate.tell(Err(&broken), now);
-        assert_eq!(gates.of(1).pass(now), Err(broken));
+        for _ in 0..10 {
+            gate.tell(Some(Err(&full)), now);
+        }
+        for _ in 1..ERRORS {
+            gate.tell(Some(Err(&broken)), now);
+        }
+        assert!(
+            gate.pass(now).is_ok(),
+            "others may write where that one could not"
+        );
+        gate.tell(Some(Err(&broken)), now);
+        assert_eq!(gates.of(1).pass(now), Err(broken.clone()));
         assert!(other.pass(now).is_ok());
         assert!(gate.pass(now + REST).is_ok(), "one may try");
-        assert!(gate.pass(now + REST).is_err(), "… and no other");
-        gate.tell(Ok(()), now);
-        assert!(gate.pass(now).is_ok());
+        assert!(
+            gate.pass(now + 60 * REST).is_err(),
+            "… and no other meanwhile"
+        );
+        gate.tell(None, now + 60 * REST);
+        assert!(
+            gate.pass(now + 60 * REST).is_ok(),
+            "it did not come to write"
+        );
+        gate.tell(Some(Ok(())), now);
+        assert!(gate.pass(now).is_ok() && gate.pass(now).is_ok());
     }
 }

@@ -107,7 +107,7 @@ fn try_open(
     let device = root.dir().and_then(rustix::fs::fstat);
     let device =
         device.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
-    let place = (identity, device.st_dev, gates.of(device.st_dev));
+    let place = (identity, gates.of(device.st_dev));
     let mut tree = Tree::new(id, plan, root, Some(state), Arc::clone(cache));
     tree.set_io(config.io);
 

@@ -3,8 +3,8 @@
 //! - Jobs of one storage start in the order in which they came. A *barrier* (`Verify`, `Sync`, `Probe`, `Close`)
 //!   starts when every earlier job of its storage has been answered; later jobs may start beside a
 //!   `Verify` or a `Sync`.
-//! - Neither one storage nor those on one device ever hold all workers, so a hanging disk does not stop the
-//!   torrents on others.
+//! - One storage never holds all workers, so a hanging disk does not stop the torrents on others; of a device
+//!   that is known to fail all storages together hold one ([`crate::gate`]).
 //! - Storages take turns.
 //! - Every job is answered exactly once, those of storages that are not open too.
 //!
@@ -62,8 +62,6 @@ struct Queues {
     due: VecDeque<(Instant, StorageId)>,
     /// Openings at work. They can take hours, so they too leave a worker free.
     opening: usize,
-    /// Workers that are at jobs of storages on a device.
-    busy: BTreeMap<u64, usize>,
     stop: bool,
 }
 
@@ -71,8 +69,6 @@ struct Queues {
 #[derive(Default)]
 struct Lane {
     storage: Option<Arc<Storage>>,
-    /// On which it is, once it is open.
-    device: Option<u64>,
     pending: VecDeque<Work>,
     running: usize,
     /// Nothing starts beside an opening or a closing.
@@ -436,9 +432,7 @@ impl Queues {
             if lane.alone || full || (work.is_barrier() && lane.running > 0) {
                 continue;
             }
-            let busy = lane.device.and_then(|device| self.busy.get(&device));
-            let held = busy.is_some_and(|busy| *busy >= workers - 1);
-            if held || matches!(work, Work::Open(_)) && self.opening >= workers - 1 {
+            if matches!(work, Work::Open(_)) && self.opening >= workers - 1 {
                 lane.in_ready = true;
                 self.ready.push_back(id);
                 continue;
@@ -452,9 +446,6 @@ impl Queues {
         let lane = self.lanes.get_mut(&id)?;
         let work = lane.take()?;
         lane.running += 1;
-        if let Some(device) = lane.device {
-            *self.busy.entry(device).or_default() += 1;
-        }
         lane.alone = work.is_alone();
         if matches!(work, Work::Open(_)) {
             self.opening += 1;
@@ -469,14 +460,10 @@ impl Queues {
             return;
         };
         lane.running -= 1;
-        if let Some(busy) = lane.device.and_then(|device| self.busy.get_mut(&device)) {
-            *busy -= 1;
-        }
         let due = match ended {
             Ended::Opened(storage) => {
                 lane.alone = false;
                 lane.stop_opening = None;
-                lane.device = storage.as_ref().map(|storage| storage.device());
                 lane.storage = storage;
                 self.opening -= 1;
                 due(lane.storage.as_ref())

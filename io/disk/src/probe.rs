@@ -7,7 +7,7 @@
 //! - What was read in vain is read again.
 //! - After a sync that failed nobody knows what is on the disk, and after an absence neither: pieces recorded
 //!   since the last mark are read again past the page cache, which may hold what the disk does not. Those
-//!   that are wrong are struck from the record, and then marks may be set again.
+//!   that are wrong are struck from the record, blocks that were spilled too, and then marks may be set again.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -35,11 +35,15 @@ impl Storage {
     pub(crate) fn probe(&self, needs: u64) -> Result<Vec<PieceIndex>, StorageError> {
         self.find_home()?;
         if needs > 0 {
-            has_room(&self.tree.root, needs)?;
-            can_write(&self.tree.root, needs)?;
+            // The torrent's own folder may be a mount.
+            let top = self.tree.plan.top();
+            let place = self.tree.root.folder_or_root(top);
+            has_room(&self.tree.root, &place, needs)?;
+            can_write(&self.tree.root, &place, needs)?;
         }
         if needs > 0 || self.ledger().log.in_session() {
-            can_write(self.state(), SAMPLE.len() as u64)?;
+            let state = self.state();
+            can_write(state, &state.dir(), SAMPLE.len() as u64)?;
         }
         self.read_again()?;
         let lost = self.mend()?;
@@ -69,6 +73,11 @@ impl Storage {
             image.have().iter_and_not(image.durable()).collect()
         };
         let (mut lost, mut files) = (Vec::new(), BTreeSet::new());
+        // Nobody knows the hash of a block. One that is not there would speak against who sent it.
+        let spilled: Vec<_> = {
+            let spilled = self.ledger().log.image().spilled();
+            spilled.into_iter().map(|(piece, _)| piece).collect()
+        };
         for piece in pieces {
             let range = self.tree.plan.piece_range(piece);
             files.extend(self.tree.touched(range.clone()));
@@ -80,26 +89,28 @@ impl Storage {
                 Err(error) => return Err(error),
             }
         }
-        let records: Vec<_> = lost
+        let records = lost.iter().map(|piece| Record::Forget { piece: *piece });
+        let unspilled = spilled
             .iter()
-            .map(|piece| Record::Forget { piece: *piece })
-            .collect();
+            .map(|piece| Record::Unspilled { piece: *piece });
+        let records: Vec<_> = records.chain(unspilled).collect();
         let touched = Touched {
             files: files.into_iter().collect(),
             ..Touched::default()
         };
         self.record(&records, touched)?;
         lock(&self.trouble).broken = None;
+        lost.extend(spilled);
         Ok(lost)
     }
 }
 
-fn has_room(root: &Root, needs: u64) -> Result<(), StorageError> {
+fn has_room(root: &Root, place: &Sys<Arc<OwnedFd>>, needs: u64) -> Result<(), StorageError> {
     let show = root.show("");
     let fail = |errno| failed(StorageOp::Probe, &show, errno);
     root.hook().ask(Call::Room, &show).map_err(fail)?;
-    let dir = root.dir().map_err(fail)?;
-    let stat = fs::fstatvfs(&dir).map_err(fail)?;
+    let dir = place.as_ref().map_err(|errno| fail(*errno))?;
+    let stat = fs::fstatvfs(dir).map_err(fail)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free >= needs {
         return Ok(());
@@ -117,11 +128,11 @@ fn has_room(root: &Root, needs: u64) -> Result<(), StorageError> {
 }
 
 /// Writes a little, in a file that may grow to `needs` bytes.
-fn can_write(root: &Root, needs: u64) -> Result<(), StorageError> {
+fn can_write(root: &Root, place: &Sys<Arc<OwnedFd>>, needs: u64) -> Result<(), StorageError> {
     let show = root.show("");
-    let done = root.dir().and_then(|dir| {
+    let done = place.as_ref().map_err(|errno| *errno).and_then(|dir| {
         root.hook().ask(Call::Write, &show)?;
-        let file = nameless(&dir)?;
+        let file = nameless(dir)?;
         match fs::fallocate(&file, FallocateFlags::empty(), 0, needs.max(1)) {
             // Nobody can tell whether it would fit.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}

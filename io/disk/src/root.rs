@@ -238,6 +238,14 @@ impl Root {
         self.folder(name).map(drop)
     }
 
+    /// A descriptor of that folder, or of the root where it is none or not there.
+    pub(crate) fn folder_or_root(&self, name: &str) -> Sys<Arc<OwnedFd>> {
+        match self.walk(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(folder) => Ok(Arc::new(folder)),
+            Err(_) => self.dir(),
+        }
+    }
+
     /// A descriptor to do something in that folder with; the empty name is the root.
     fn folder(&self, name: &str) -> Sys<OwnedFd> {
         if name.is_empty() {

@@ -63,9 +63,8 @@ pub(crate) struct Storage {
     pub(crate) trouble: Mutex<Trouble>,
     /// Of the device that its folder is on.
     gate: Arc<Gate>,
-    /// What its folder is known by (G9), and on which device it is.
+    /// What its folder is known by (G9).
     home: Identity,
-    device: u64,
     /// Seconds since `began` when the folder was last seen in its place.
     seen: AtomicU64,
     began: Instant,
@@ -110,13 +109,13 @@ pub(crate) struct Touched {
 }
 
 impl Storage {
-    /// `home` is what its folder is known by, `device` and `gate` those of it.
+    /// `home` is what its folder is known by, `gate` that of the device it is on.
     pub(crate) fn new(
         tree: Tree,
         lock: Lock,
         log: LogFile,
         limits: Limits,
-        (home, device, gate): (Identity, u64, Arc<Gate>),
+        (home, gate): (Identity, Arc<Gate>),
     ) -> Self {
         Self {
             guard: Guard::new(tree.plan.file_count()),
@@ -131,7 +130,6 @@ impl Storage {
             trouble: Mutex::default(),
             gate,
             home,
-            device,
             seen: AtomicU64::new(0),
             began: Instant::now(),
             limits,
@@ -187,10 +185,6 @@ impl Storage {
         &self.gate
     }
 
-    pub(crate) fn device(&self) -> u64 {
-        self.device
-    }
-
     /// G9: sees to it that the folder is where it was.
     ///
     /// # Errors
@@ -226,12 +220,11 @@ impl Storage {
             return Err(error);
         }
         self.look_for_home()?;
-        self.gate.pass(Instant::now())?;
         let unmarked = self.limits.unmarked.load(Ordering::Relaxed);
-        if unmarked < self.limits.unmarked_bytes_max {
-            return Ok(());
+        if unmarked >= self.limits.unmarked_bytes_max {
+            self.mark()?;
         }
-        self.mark()
+        self.gate.pass(Instant::now())
     }
 
     /// Group commit: makes everything recorded so far durable, and says so in the log.

@@ -152,6 +152,9 @@ fn check_bytes<F: Fidelity>(world: &World<F>, plan: &Plan) {
             continue;
         };
         let Some(stats) = node.stats() else { continue };
+        // No fault comes twice, and none is believed to be over before it is.
+        let resumed = node.news().resumed;
+        assert!(resumed <= 1, "node {host} went on {resumed} times");
         let times = u64::from(node.news().resumed) + u64::from(node.news().halted.is_some());
         let memory = member.blocks as u64 * u64::from(BLOCK_LEN);
         let most = plan.total * 5 / 4 + (2 << 20) + times * memory.min(plan.total);

@@ -158,7 +158,8 @@ pub enum DiskResult<B> {
         result: Result<(), LoadError>,
     },
     Synced(Result<(), StorageError>),
-    /// It works. The pieces are not what was recorded, and were struck from the record.
+    /// It works. The pieces are not what was recorded, and were struck from the record; of those that were not
+    /// finished, the spilled blocks.
     Probed(Result<Vec<PieceIndex>, StorageError>),
     Closed(Result<(), StorageError>),
 }

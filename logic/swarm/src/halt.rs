@@ -185,6 +185,9 @@ impl<B> Swarm<B> {
             }
             Ok(lost) => {
                 for piece in lost {
+                    if self.assembly.forget_spilled(piece) {
+                        self.abandon(piece);
+                    }
                     self.lose(now, piece, bufs, out);
                 }
                 self.try_to_write(out);

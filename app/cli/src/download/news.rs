@@ -375,3 +375,45 @@ impl Run {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use torr::{Room, StorageOp};
+
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_named() {
+        let full = StorageError {
+            kind: StorageErrorKind::NoSpace,
+            op: StorageOp::Probe,
+            path: "/data".to_owned(),
+            offset: None,
+            detail: "there is not enough room on it".to_owned(),
+            errno: Some("ENOSPC"),
+            room: Some(Room {
+                needs: 40_000_000,
+                free: 1_000_000,
+            }),
+        };
+        let text = "waiting for space on /data (needs 40.0 MB, 1.0 MB free)";
+        assert_eq!(waits_for(&full), text);
+        let absent = StorageError {
+            kind: StorageErrorKind::Absent,
+            detail: "the file system that holds the torrent is not mounted any more".to_owned(),
+            room: None,
+            ..full.clone()
+        };
+        let text =
+            "waiting for /data: the file system that holds the torrent is not mounted any more";
+        assert_eq!(waits_for(&absent), text);
+        let broken = StorageError {
+            kind: StorageErrorKind::Io,
+            op: StorageOp::Write,
+            detail: "Input/output error".to_owned(),
+            ..absent
+        };
+        let text = "waiting for the disk: cannot write /data: Input/output error";
+        assert_eq!(waits_for(&broken), text);
+    }
+}

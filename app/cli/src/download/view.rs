@@ -216,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_waits() {
+        let waiting = View {
+            phase: Phase::Waiting,
+            stalled: Some("waiting for space on /data (needs 40.0 MB, 1.0 MB free)".to_owned()),
+            ..view()
+        };
+        let line = " 41%  2.4/5.9 GB  waiting for space on /data (needs 40.0 MB, 1.0 MB free)";
+        assert_eq!(waiting.line(), line);
+    }
+
+    #[test]
     fn lines_while_the_metadata_is_fetched() {
         let fetching = View {
             phase: Phase::Metadata,

@@ -93,4 +93,27 @@ impl<B> Assembly<B> {
         }
         (bufs, empty)
     }
+
+    /// What was spilled of a piece is not on the disk after all. True where nothing is left of the piece.
+    pub(crate) fn forget_spilled(&mut self, piece: PieceIndex) -> bool {
+        let filling = self.open.get_mut(&piece);
+        let Some(open) = filling.filter(|open| open.stage == Stage::Filling) else {
+            return false;
+        };
+        let (dormant, before) = (open.is_dormant(), open.missing);
+        for (index, slot) in (0..).zip(&mut open.slots) {
+            if matches!(slot, Slot::OnDisk { .. }) {
+                *slot = Slot::Missing;
+                open.spilled -= 1;
+                open.missing += 1;
+                open.hint = open.hint.min(index);
+            }
+        }
+        self.missing += u64::from(open.missing - before);
+        if open.missing > 0 {
+            self.wanting.insert(piece);
+        }
+        self.dormant = self.dormant + usize::from(open.is_dormant()) - usize::from(dormant);
+        open.missing as usize == open.slots.len()
+    }
 }

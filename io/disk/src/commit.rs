@@ -101,12 +101,12 @@ impl Storage {
 
     /// What the device is known by from now on: one job counts once.
     fn tell_gate(&self, results: &[Result<(), CommitError>]) {
-        let told = results.iter().filter_map(|result| match result {
+        let told = results.iter().rev().find_map(|result| match result {
             Ok(()) => Some(Ok(())),
             Err(CommitError::Storage(error)) => Some(Err(error)),
             Err(CommitError::HashMismatch) => None,
         });
-        self.gate().tell(told.last(), Instant::now());
+        self.gate().tell(told, Instant::now());
     }
 
     /// Pieces that lie one after another.
@@ -192,7 +192,7 @@ impl Storage {
         self.hold_back()?;
         let spilled = self.spill_runs(blocks);
         self.gate()
-            .tell(Some(spilled.as_ref().map(|()| ())), Instant::now());
+            .tell(Some(spilled.as_ref().copied()), Instant::now());
         spilled
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{self, Advice, FallocateFlags, Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use torr_base::PieceIndex;
 use torr_store::{Record, Room, StorageError, StorageErrorKind, StorageOp};
@@ -133,7 +133,7 @@ fn can_write(root: &Root, place: &Sys<Arc<OwnedFd>>, needs: u64) -> Result<(), S
     let done = place.as_ref().map_err(|errno| *errno).and_then(|dir| {
         root.hook().ask(Call::Write, &show)?;
         let file = nameless(dir)?;
-        match fs::fallocate(&file, FallocateFlags::empty(), 0, needs.max(1)) {
+        match crate::reserve::whole(&file, needs.max(1)) {
             // Nobody can tell whether it would fit.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(errno) => return Err(errno),
@@ -163,9 +163,7 @@ impl crate::tree::Tree {
     fn forget_cached(&self, range: std::ops::Range<u64>) {
         for (file, offset, len) in self.parts_of(range) {
             if let Ok(open) = self.file(file, false) {
-                let len = std::num::NonZeroU64::new(len);
-                // Advice: where it is not taken, what is in memory is what is hashed.
-                let _ = fs::fadvise(&open.fd, offset, len, Advice::DontNeed);
+                crate::resident::forget(&open.fd, offset, len);
             }
         }
     }

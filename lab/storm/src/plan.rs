@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use torr_base::{Bitfield, Instant, PieceIndex, Rng};
 use torr_sim::{
-    DiskProfile, Fidelity, HostId, LinkProfile, Mood, NodePlan, Torrent, Trace, Tracker, Villain,
-    Weather, WebManners, World, addr_of,
+    DiskProfile, Fidelity, HostId, LinkProfile, Mood, NodePlan, StorageErrorKind, Torrent, Trace,
+    Tracker, Villain, Weather, WebManners, World, addr_of,
 };
-use torr_store::StorageErrorKind;
 
 /// What the command line says of all seeds.
 #[derive(Clone, Debug, Default)]

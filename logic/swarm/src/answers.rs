@@ -2,7 +2,8 @@
 
 use torr_base::{BLOCK_LEN, Instant, Key, PieceIndex};
 use torr_store::{
-    BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, LoadError, StorageError,
+    BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, LoadError, SpillBlock,
+    StorageError,
 };
 use torr_wire::Message;
 
@@ -73,26 +74,7 @@ impl<B> Swarm<B> {
                 self.rechecked(now, piece, result, bufs, out);
             }
             DiskResult::Spilled { blocks, result } => {
-                let mut last = None;
-                let keep = matches!(&result, Err(error) if self.waits_out(error.kind));
-                for spilled in blocks {
-                    last = Some(spilled.block.piece);
-                    if keep {
-                        let left = self.assembly.unspilled(spilled.block, spilled.buf);
-                        left.into_iter().for_each(|buf| bufs.put(buf));
-                    } else {
-                        self.assembly.spilled(spilled.block, result.is_ok());
-                        bufs.put(spilled.buf);
-                    }
-                }
-                out.push(Action::BufsFree);
-                if let Err(error) = result {
-                    self.fail(now, error, bufs, out);
-                } else if let Some(piece) = last
-                    && self.phase == Phase::Active
-                {
-                    self.verify_if_on_disk(piece, out);
-                }
+                self.spills_answered(now, blocks, result, bufs, out);
             }
             DiskResult::Synced(result) => match result {
                 Ok(()) if self.is_complete() => out.push(Action::Tell(Notice::Synced)),
@@ -113,6 +95,37 @@ impl<B> Swarm<B> {
         }
         self.close_if_idle(out);
         self.halt_goes_on(now, bufs, out);
+    }
+
+    /// Blocks of unfinished pieces were written, or not.
+    fn spills_answered(
+        &mut self,
+        now: Instant,
+        blocks: Vec<SpillBlock<B>>,
+        result: Result<(), StorageError>,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let keep = matches!(&result, Err(error) if self.waits_out(error.kind));
+        let mut last = None;
+        for spilled in blocks {
+            last = Some(spilled.block.piece);
+            if keep {
+                let left = self.assembly.unspilled(spilled.block, spilled.buf);
+                left.into_iter().for_each(|buf| bufs.put(buf));
+            } else {
+                self.assembly.spilled(spilled.block, result.is_ok());
+                bufs.put(spilled.buf);
+            }
+        }
+        out.push(Action::BufsFree);
+        if let Err(error) = result {
+            self.fail(now, error, bufs, out);
+        } else if let Some(piece) = last
+            && self.phase == Phase::Active
+        {
+            self.verify_if_on_disk(piece, out);
+        }
     }
 
     /// A piece passed, failed, or did not get to the disk.

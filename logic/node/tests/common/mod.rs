@@ -536,7 +536,11 @@ fn blocks_of(task: &DiskTask<Blk>) -> usize {
         DiskTask::Hash { runs, .. } => runs.iter().map(|run| run.blocks.len()).sum(),
         DiskTask::Load { .. } => 1,
         DiskTask::Spill { blocks } => blocks.len(),
-        DiskTask::Verify { .. } | DiskTask::Recheck { .. } | DiskTask::Sync | DiskTask::Close => 0,
+        DiskTask::Verify { .. }
+        | DiskTask::Recheck { .. }
+        | DiskTask::Sync
+        | DiskTask::Probe { .. }
+        | DiskTask::Close => 0,
     }
 }
 

@@ -86,6 +86,9 @@ pub struct Failure {
     pub(crate) what: String,
     pub(crate) why: String,
     pub(crate) hint: Option<String>,
+    /// The operating system's name for it, and the file, where a disk said no.
+    pub(crate) errno: Option<&'static str>,
+    pub(crate) file: Option<String>,
 }
 
 impl Failure {
@@ -95,6 +98,8 @@ impl Failure {
             what: what.into(),
             why: plain(&why.into()),
             hint: None,
+            errno: None,
+            file: None,
         }
     }
 
@@ -108,6 +113,18 @@ impl Failure {
         let full = matches!(error.kind(), StorageFull | QuotaExceeded);
         let exit = if full { Exit::NoSpace } else { Exit::Storage };
         Self::new(exit, what, plain_io(error))
+    }
+
+    /// The fields of an `error` object.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let mut fields = serde_json::json!({
+            "code": self.exit.code(), "what": self.what, "why": self.why, "hint": self.hint,
+        });
+        if let (Some(fields), Some(file)) = (fields.as_object_mut(), &self.file) {
+            fields.insert("file".to_owned(), file.as_str().into());
+            fields.insert("errno".to_owned(), self.errno.into());
+        }
+        fields
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

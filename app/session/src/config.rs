@@ -165,6 +165,9 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Reserve the space before anything else.
     pub preallocate: bool,
+    /// A storage that says no is waited for, instead of being the torrent's end: until there is room on a full
+    /// disk, until a file system is mounted.
+    pub waits: bool,
     /// Take foreign files over, whatever is in them.
     pub overwrite: bool,
     /// Hash everything that is there, whatever the state says.
@@ -201,6 +204,7 @@ impl AddTorrent {
             extra_trackers: Vec::new(),
             peers: Vec::new(),
             preallocate: false,
+            waits: false,
             overwrite: false,
             recheck: false,
             trust: false,

@@ -46,6 +46,11 @@ pub enum Event {
     PeerBanned { addr: SocketAddr, why: String },
     /// Something that a person should know though it stops nothing. A milestone.
     Warning(String),
+    /// The storage said no, and the torrent waits until it says yes: nothing is downloaded or uploaded
+    /// meanwhile. Told again when more is known, such as how much room there is. A milestone, until it goes on.
+    Halted(StorageError),
+    /// … and it goes on. A milestone.
+    Resumed,
     /// The storage said no: nothing is downloaded or uploaded any more, and what was verified is safe. A
     /// milestone.
     Failed(StorageError),
@@ -65,6 +70,11 @@ pub enum Refused {
 }
 
 impl Event {
+    /// Says how it is with the storage.
+    fn is_trouble(&self) -> bool {
+        matches!(self, Self::Halted(_) | Self::Resumed)
+    }
+
     /// Nobody may miss it.
     fn is_milestone(&self) -> bool {
         match self {
@@ -74,6 +84,8 @@ impl Event {
             | Self::Complete
             | Self::Synced
             | Self::Warning(_)
+            | Self::Halted(_)
+            | Self::Resumed
             | Self::Failed(_)
             | Self::Stopped => true,
             Self::Checking { .. }
@@ -158,6 +170,10 @@ impl Hub {
             return;
         }
         let full = matches!(event, Event::Warning(_)) && state.milestones.len() >= WARNINGS_MAX;
+        if event.is_trouble() {
+            // Who comes late wants to know how it is now.
+            state.milestones.retain(|before| !before.is_trouble());
+        }
         if event.is_milestone() && !full {
             state.milestones.push(event.clone());
         }
@@ -192,7 +208,15 @@ impl Queue {
         let mut waiting = lock(&self.waiting);
         waiting.closed |= last;
         let checking = |event: Option<&Event>| matches!(event, Some(Event::Checking { .. }));
-        if checking(Some(event)) && checking(waiting.events.back()) {
+        let back = waiting.events.back();
+        let newer = match (back, event) {
+            // The first one has the file, those that follow the room.
+            (Some(Event::Halted(before)), Event::Halted(now)) => {
+                before == now || before.room.is_some() && now.room.is_some()
+            }
+            _ => checking(Some(event)) && checking(back),
+        };
+        if newer {
             // The newer one says it all.
             waiting.events.pop_back();
         }

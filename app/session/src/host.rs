@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use torr_base::{InfoHash, Instant, RawBlock};
-use torr_disk::{Disk, Opened, Server};
+use torr_disk::{Disk, Opened, Served, Server};
 use torr_metainfo::{FileIndex, FilePriorities};
 use torr_net::{Files, Host};
 use torr_node::{
@@ -75,6 +75,8 @@ pub(crate) struct SessionHost {
     registry: Arc<Registry>,
     /// Those that are in their swarms.
     torrents: BTreeMap<TorrentKey, Arc<Shared>>,
+    /// What is in memory of their files, to be looked at again when a halted one goes on.
+    served: BTreeMap<StorageId, Served>,
     /// Of those the ones that wait for their metadata.
     seeking: BTreeMap<TorrentKey, Seeking>,
     saves: Saves,
@@ -121,6 +123,7 @@ pub(crate) struct Joining {
     pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) sequential: bool,
     pub(crate) super_seed: bool,
+    pub(crate) waits: bool,
 }
 
 impl SessionHost {
@@ -135,6 +138,7 @@ impl SessionHost {
             disk,
             registry,
             torrents: BTreeMap::new(),
+            served: BTreeMap::new(),
             seeking: BTreeMap::new(),
             saves,
             port,
@@ -150,6 +154,7 @@ impl SessionHost {
             trackers: seeking.trackers.clone(),
             peers: seeking.peers(),
             sequential: seeking.add.sequential,
+            waits: seeking.add.waits,
         };
         let added = node.add_magnet(now, init);
         let Some(key) = self.added(added, &shared) else {
@@ -165,6 +170,7 @@ impl SessionHost {
         let Joining { shared, opened, .. } = joining;
         if let Some(served) = opened.served {
             self.files.0.add(shared.id, &served);
+            self.served.insert(shared.id, served);
         }
         let known = shared.known().expect("what is open is known");
         let mut swarm = SwarmInit::new(&known.info, &joining.wanted, opened.have, opened.partial);
@@ -188,6 +194,7 @@ impl SessionHost {
             nodes: joining.nodes,
             sequential: joining.sequential,
             super_seed: joining.super_seed,
+            waits: joining.waits,
         };
         let added = node.add_torrent(now, init);
         if let Some(key) = self.added(added, &shared) {
@@ -285,10 +292,22 @@ impl Host for SessionHost {
             Notice::Lost { pieces } => Event::Warning(format!(
                 "{pieces} pieces were changed by another program; they are not shared any more"
             )),
+            Notice::Halted(error) => {
+                // A file system that is to go away shall not be held.
+                self.files.0.remove(shared.id);
+                Event::Halted(error)
+            }
+            Notice::Resumed => {
+                if let Some(served) = self.served.get(&shared.id) {
+                    self.files.0.add(shared.id, served);
+                }
+                Event::Resumed
+            }
             Notice::Failed(error) => Event::Failed(error),
             Notice::Stopped => {
                 publish(node, key, shared);
                 self.files.0.remove(shared.id);
+                self.served.remove(&shared.id);
                 self.seeking.remove(&key);
                 node.remove_torrent(key);
                 if let Some(shared) = self.torrents.remove(&key) {

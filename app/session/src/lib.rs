@@ -65,6 +65,6 @@ pub use torr_node::{
     CloseReason, DhtStats, Encryption, MapWay, MetadataStats, OpenPort, PeerStats, PortStatus,
     SearchStats, TrackerEvent, TrackerState, WebEvent, WebFault,
 };
-pub use torr_store::{StorageError, StorageErrorKind, StorageOp};
+pub use torr_store::{Room, StorageError, StorageErrorKind, StorageOp};
 pub use torr_tracker::server::ServerConfig;
 pub use torr_tracker::{clean, mask, mask_text};

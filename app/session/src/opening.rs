@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use torr_disk::{Disk, OnExisting, OpenProgress, OpenWarning, StorageSpec};
 use torr_metainfo::{FilePriorities, FilePriority};
 use torr_net::ShardHandle;
+use torr_node::storage_wait;
 use torr_store::StorageError;
 
 use crate::config::AddTorrent;
@@ -14,6 +16,7 @@ use crate::events::{Event, lock};
 use crate::host::{Joining, Registry, SessionHost};
 use crate::torrent::{Shared, Stage};
 
+#[derive(Clone)]
 pub(crate) struct Opening {
     pub(crate) shared: Arc<Shared>,
     pub(crate) spec: StorageSpec,
@@ -24,6 +27,7 @@ pub(crate) struct Opening {
     pub(crate) nodes: Vec<(String, u16)>,
     pub(crate) sequential: bool,
     pub(crate) super_seed: bool,
+    pub(crate) waits: bool,
 }
 
 impl Opening {
@@ -61,17 +65,32 @@ impl Opening {
             nodes: Vec::new(),
             sequential: add.sequential,
             super_seed: add.super_seed,
+            waits: add.waits,
         })
     }
 }
 
 /// Has the disk open the storage and, when that is done, the shard join the swarm.
 pub(crate) fn open(
-    disk: &Disk,
+    disk: &Arc<Disk>,
     shard: &ShardHandle<SessionHost>,
     registry: &Arc<Registry>,
     opening: Opening,
 ) {
+    open_again(disk, shard, registry, opening, 0);
+}
+
+/// The same after so many times in vain.
+fn open_again(
+    disk: &Arc<Disk>,
+    shard: &ShardHandle<SessionHost>,
+    registry: &Arc<Registry>,
+    opening: Opening,
+    tries: u32,
+) {
+    let again = opening
+        .waits
+        .then(|| (Arc::downgrade(disk), opening.clone()));
     let (id, shared) = (opening.shared.id, Arc::clone(&opening.shared));
     let progress = move |progress: OpenProgress| {
         shared.hub.emit(&Event::Checking {
@@ -89,12 +108,21 @@ pub(crate) fn open(
         nodes,
         sequential,
         super_seed,
+        waits,
     } = opening;
     disk.open(id, spec, progress, move |opened| {
         let opened = match opened {
             Ok(opened) => opened,
-            Err(error) => return failed(&shard, &registry, &shared, error),
+            Err(error) => match again.filter(|_| error.kind.may_pass()) {
+                Some((disk, opening)) => {
+                    return wait(shard, registry, disk, opening, error, tries);
+                }
+                None => return failed(&shard, &registry, &shared, error),
+            },
         };
+        if tries > 0 {
+            shared.hub.emit(&Event::Resumed);
+        }
         for warning in &opened.warnings {
             shared.hub.emit(&Event::Warning(text(warning)));
         }
@@ -107,6 +135,7 @@ pub(crate) fn open(
             nodes,
             sequential,
             super_seed,
+            waits,
         };
         if shard
             .post(move |node, host, now| host.join(node, now, joining))
@@ -115,6 +144,53 @@ pub(crate) fn open(
             shared.hub.close();
         }
     });
+}
+
+/// How often whoever waits for a storage looks whether it is to stop.
+const STOP_LOOK: Duration = Duration::from_millis(100);
+
+/// The storage cannot be opened, and may another time.
+fn wait(
+    shard: ShardHandle<SessionHost>,
+    registry: Arc<Registry>,
+    disk: Weak<Disk>,
+    opening: Opening,
+    error: StorageError,
+    tries: u32,
+) {
+    let shared = Arc::clone(&opening.shared);
+    if is_to_stop(&shared) {
+        return failed(&shard, &registry, &shared, error);
+    }
+    shared.hub.emit(&Event::Halted(error.clone()));
+    let (end, handle) = (Instant::now() + storage_wait(tries), shard.clone());
+    let waits = async move {
+        while Instant::now() < end && !is_to_stop(&opening.shared) {
+            tokio::time::sleep(STOP_LOOK).await;
+        }
+        let stop = is_to_stop(&opening.shared);
+        match disk.upgrade().filter(|_| !stop) {
+            Some(disk) => open_again(&disk, &handle, &registry, opening, tries + 1),
+            None => {
+                let end = move || failed(&handle, &registry, &opening.shared, error);
+                // It waits for the shard, which must not wait for it.
+                let _ = tokio::task::spawn_blocking(end).await;
+            }
+        }
+    };
+    if shard
+        .post(move |_, _, _| drop(tokio::spawn(waits)))
+        .is_err()
+    {
+        shared.hub.close();
+    }
+}
+
+fn is_to_stop(shared: &Shared) -> bool {
+    matches!(
+        *lock(&shared.stage),
+        Stage::Opening { stop: true } | Stage::Found { stop: true, .. }
+    )
 }
 
 fn failed(

@@ -348,6 +348,8 @@ fn absolute(path: &Path) -> Result<PathBuf, StorageError> {
         path: path.to_string_lossy().into_owned(),
         offset: None,
         detail: error.to_string(),
+        errno: None,
+        room: None,
     })
 }
 

@@ -57,6 +57,8 @@ pub enum TorrentState {
     Downloading,
     /// Everything wanted is there.
     Seeding,
+    /// The storage said no, and is waited for; the event says why.
+    Halted,
     /// Flushing, and saying farewell.
     Stopping,
     Stopped,
@@ -103,6 +105,7 @@ impl From<torr_node::TorrentStats> for TorrentStats {
             Phase::Active if swarm.metadata.is_some() => TorrentState::Metadata,
             Phase::Active if swarm.done == swarm.wanted => TorrentState::Seeding,
             Phase::Active => TorrentState::Downloading,
+            Phase::Halted => TorrentState::Halted,
             Phase::Stopping => TorrentState::Stopping,
             Phase::Stopped => TorrentState::Stopped,
             Phase::Failed => TorrentState::Failed,

@@ -256,7 +256,9 @@ impl Torrent {
                 | Event::Dht(_)
                 | Event::PeerBanned { .. }
                 | Event::WebSeed { .. }
-                | Event::Warning(_) => {}
+                | Event::Warning(_)
+                | Event::Halted(_)
+                | Event::Resumed => {}
             }
         }
         Err(self.session.gone())
@@ -283,7 +285,9 @@ impl Torrent {
                 | Event::Dht(_)
                 | Event::PeerBanned { .. }
                 | Event::WebSeed { .. }
-                | Event::Warning(_) => {}
+                | Event::Warning(_)
+                | Event::Halted(_)
+                | Event::Resumed => {}
             }
         }
         Err(self.session.gone())

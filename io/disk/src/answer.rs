@@ -30,6 +30,7 @@ pub(crate) fn perform(storage: &Storage, task: DiskTask<BlockBuf>) -> DiskResult
             result: storage.recheck(piece),
         },
         DiskTask::Sync => DiskResult::Synced(storage.mark()),
+        DiskTask::Probe { needs } => DiskResult::Probed(storage.probe(needs)),
         DiskTask::Close => DiskResult::Closed(storage.close()),
     }
 }
@@ -61,6 +62,7 @@ pub(crate) fn not_open(task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
             digests: Vec::new(),
         }),
         DiskTask::Sync => DiskResult::Synced(Err(closed(StorageOp::Sync))),
+        DiskTask::Probe { .. } => DiskResult::Probed(Err(closed(StorageOp::Probe))),
         DiskTask::Close => DiskResult::Closed(Ok(())),
     }
 }

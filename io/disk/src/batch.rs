@@ -35,6 +35,7 @@ impl Hashing {
             | DiskTask::Verify { .. }
             | DiskTask::Recheck { .. }
             | DiskTask::Sync
+            | DiskTask::Probe { .. }
             | DiskTask::Close => Err(task),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use torr_store::StorageId;
@@ -53,11 +53,14 @@ type FileKey = (StorageId, u32);
 /// The number of the parts file, which no file of a torrent can have.
 pub(crate) const PARTS: u32 = u32::MAX;
 
-/// At most `max` open files, for all storages together.
+/// However few descriptors there are.
+const OPEN_LEAST: usize = 8;
+
+/// At most `max` open files, for all storages together; fewer once the process had no descriptor left.
 #[derive(Debug)]
 pub(crate) struct FileCache {
     inner: Mutex<Inner>,
-    max: usize,
+    max: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +74,7 @@ impl FileCache {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             inner: Mutex::default(),
-            max: max.max(1),
+            max: AtomicUsize::new(max.max(1)),
         }
     }
 
@@ -102,7 +105,7 @@ impl FileCache {
             closed.push(old);
         }
         inner.by_age.insert(tick, key);
-        while inner.open.len() > self.max {
+        while inner.open.len() > self.max.load(Ordering::Relaxed) {
             closed.extend(inner.evict());
         }
         // Closing a file may take the kernel a while.
@@ -123,10 +126,11 @@ impl FileCache {
         drop(gone);
     }
 
-    /// Closes half of what is open: the process has no descriptors left.
+    /// Closes half of what is open, and keeps no more open from now on: the process has no descriptors left.
     pub(crate) fn relieve(&self) {
         let mut inner = self.lock();
         let goal = inner.open.len() / 2;
+        self.max.fetch_min(goal.max(OPEN_LEAST), Ordering::Relaxed);
         let mut closed = Vec::new();
         while inner.open.len() > goal {
             closed.extend(inner.evict());

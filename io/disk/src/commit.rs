@@ -1,6 +1,7 @@
 //! The jobs of one storage: hash, write, record; read; spill and verify.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use torr_base::{BLOCK_LEN, PieceIndex, RawBlock};
 use torr_store::{
@@ -10,7 +11,7 @@ use torr_store::{
 
 use crate::errno::refused;
 use crate::hash::digest;
-use crate::storage::{Storage, Touched};
+use crate::storage::{Storage, Touched, lock};
 
 impl Storage {
     /// Writes and records those pieces whose hashes are right. All blocks come back. `soon`: they are
@@ -23,7 +24,11 @@ impl Storage {
     ) -> Vec<Committed<BlockBuf>> {
         let held = self.hold_back();
         let direct = self.tree.io().is_direct(soon);
+        let passed = held.is_ok();
         let results = self.write_right(&pieces, hashes, held, direct);
+        if passed {
+            self.tell_gate(&results);
+        }
         let answer = |(commit, result): (PieceCommit<BlockBuf>, Result<(), CommitError>)| {
             let wanted = commit.digests || result == Err(CommitError::HashMismatch);
             let digests = if wanted {
@@ -94,6 +99,16 @@ impl Storage {
         results
     }
 
+    /// What the device is known by from now on: one job counts once.
+    fn tell_gate(&self, results: &[Result<(), CommitError>]) {
+        let told = results.iter().rev().find_map(|result| match result {
+            Ok(()) => Some(Ok(())),
+            Err(CommitError::Storage(error)) => Some(Err(error)),
+            Err(CommitError::HashMismatch) => None,
+        });
+        self.gate().tell(told, Instant::now());
+    }
+
     /// Pieces that lie one after another.
     fn write_run(
         &self,
@@ -160,12 +175,28 @@ impl Storage {
                 format!("{range:?} is in no piece"),
             )));
         }
-        self.load_verified(range, &mut whole[..range.len as usize])
+        let result = self.load_verified(range, &mut whole[..range.len as usize]);
+        if let Err(LoadError::Storage(error)) = &result
+            && error.kind == StorageErrorKind::Io
+            && error.errno.is_some()
+        {
+            let start =
+                geometry.piece_start(PieceIndex::new(range.piece)) + u64::from(range.offset);
+            lock(&self.trouble).unread = Some(start..start + u64::from(range.len));
+        }
+        result
     }
 
     /// Writes blocks that nobody has verified, and notes in the log where they are.
     pub(crate) fn spill(&self, blocks: &[SpillBlock<BlockBuf>]) -> Result<(), StorageError> {
         self.hold_back()?;
+        let spilled = self.spill_runs(blocks);
+        self.gate()
+            .tell(Some(spilled.as_ref().copied()), Instant::now());
+        spilled
+    }
+
+    fn spill_runs(&self, blocks: &[SpillBlock<BlockBuf>]) -> Result<(), StorageError> {
         let (mut records, mut touched) = (Vec::new(), Touched::default());
         for run in blocks.chunk_by(follows) {
             let Some(first) = run.first() else { continue };

@@ -14,6 +14,8 @@ pub(crate) fn failed(op: StorageOp, path: &str, errno: Errno) -> StorageError {
         path: path.to_owned(),
         offset: None,
         detail: describe(errno),
+        errno: name_of(errno),
+        room: None,
     }
 }
 
@@ -38,6 +40,8 @@ pub(crate) fn refused(
         path: path.to_owned(),
         offset: None,
         detail: detail.into(),
+        errno: None,
+        room: None,
     }
 }
 
@@ -46,6 +50,7 @@ fn kind_of(errno: Errno) -> StorageErrorKind {
         Errno::NOSPC | Errno::DQUOT => StorageErrorKind::NoSpace,
         Errno::ROFS | Errno::ACCESS | Errno::PERM => StorageErrorKind::Denied,
         Errno::NOENT | Errno::STALE => StorageErrorKind::Missing,
+        Errno::NODEV | Errno::NXIO => StorageErrorKind::Absent,
         // A symbolic link where none may be, a file where a folder must be, and the reverse.
         Errno::EXIST | Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::XDEV => {
             StorageErrorKind::Occupied
@@ -53,6 +58,34 @@ fn kind_of(errno: Errno) -> StorageErrorKind {
         Errno::MFILE | Errno::NFILE => StorageErrorKind::TooManyFiles,
         _ => StorageErrorKind::Io,
     }
+}
+
+/// As programs know it; those that a disk may answer with.
+fn name_of(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::NOSPC => "ENOSPC",
+        Errno::DQUOT => "EDQUOT",
+        Errno::FBIG => "EFBIG",
+        Errno::IO => "EIO",
+        Errno::ROFS => "EROFS",
+        Errno::ACCESS => "EACCES",
+        Errno::PERM => "EPERM",
+        Errno::MFILE => "EMFILE",
+        Errno::NFILE => "ENFILE",
+        Errno::NOENT => "ENOENT",
+        Errno::STALE => "ESTALE",
+        Errno::NODEV => "ENODEV",
+        Errno::NXIO => "ENXIO",
+        Errno::NOMEM => "ENOMEM",
+        Errno::EXIST => "EEXIST",
+        Errno::LOOP => "ELOOP",
+        Errno::NOTDIR => "ENOTDIR",
+        Errno::ISDIR => "EISDIR",
+        Errno::XDEV => "EXDEV",
+        Errno::INVAL => "EINVAL",
+        Errno::TIMEDOUT => "ETIMEDOUT",
+        _ => return None,
+    })
 }
 
 fn describe(errno: Errno) -> String {

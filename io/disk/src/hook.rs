@@ -22,6 +22,8 @@ pub enum Call {
     Sync,
     /// Sync a whole file system.
     SyncAll,
+    /// Ask how much room there is.
+    Room,
     /// Append to the have-log.
     LogWrite,
     LogSync,

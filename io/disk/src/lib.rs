@@ -7,6 +7,9 @@
 //! - G4: only what no mark covers is hashed again at the start.
 //! - G6: nothing outside the download folder is touched, whatever names, links or races there are.
 //! - G7: a file that torr did not make is taken over only if it is of this torrent, or blank.
+//! - G8: a storage that failed is probed without harm, and goes on where it was; a device that fails is let
+//!   alone meanwhile.
+//! - G9: a folder whose file system is not there is let go of, and nothing is made in its place.
 //! - G10: a file that somebody else changed is not read from until its pieces were hashed again.
 //! - G11: files are read, never mapped: one that shrinks is an error and no crash.
 //! - G13: a damaged have-log costs the damaged records, and says so.
@@ -21,15 +24,18 @@ mod check_files;
 mod commit;
 mod direct;
 mod errno;
+mod gate;
 mod guard;
 mod hash;
 mod hash_files;
+mod home;
 mod hook;
 mod kept;
 mod log_file;
 mod open;
 mod plan;
 mod pool;
+mod probe;
 mod reserve;
 mod resident;
 mod root;

@@ -61,7 +61,8 @@ pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<Found, StorageErr
             error.to_string(),
         )),
         Err(error) => {
-            fs::renameat(state.dir(), LOG_NAME, state.dir(), BAD_NAME).map_err(fail)?;
+            let dir = state.dir().map_err(fail)?;
+            fs::renameat(&dir, LOG_NAME, &dir, BAD_NAME).map_err(fail)?;
             Ok(Found::Rubbish(error, BAD_NAME))
         }
     }
@@ -182,7 +183,8 @@ fn open_or_make(state: &Root, image: &mut LogImage) -> Result<Arc<OwnedFd>, Stor
     let fail = |errno| failed(StorageOp::Log, &state.show(LOG_NAME), errno);
     if image.frames() > 0 {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = fs::openat(state.dir(), LOG_NAME, flags, Mode::empty()).map_err(fail)?;
+        let dir = state.dir().map_err(fail)?;
+        let fd = fs::openat(&dir, LOG_NAME, flags, Mode::empty()).map_err(fail)?;
         return Ok(Arc::new(fd));
     }
     let (made, bytes) = image.rewrite(&[image.header(), image.header()]);

@@ -11,6 +11,8 @@ use torr_store::{Damage, LogImage, Record, StorageError, StorageErrorKind, Stora
 use crate::cache::FileCache;
 use crate::check::{Checked, check_pieces};
 use crate::errno::{failed, refused};
+use crate::gate::Gates;
+use crate::home::{absent, is_same};
 use crate::hook::Hook;
 use crate::log_file::{Found, LogFile, find};
 use crate::plan::{Plan, header};
@@ -60,7 +62,7 @@ pub(crate) fn open(
     request: OpenRequest,
     config: &DiskConfig,
     limits: &Limits,
-    cache: &Arc<FileCache>,
+    (cache, gates): (&Arc<FileCache>, &Gates),
 ) -> (Done, Result<(Storage, Opened), StorageError>) {
     let OpenRequest {
         id,
@@ -69,7 +71,7 @@ pub(crate) fn open(
         done,
         stop,
     } = request;
-    let opened = try_open(id, &spec, config, limits, cache, &*progress, &stop);
+    let opened = try_open(id, &spec, config, limits, (cache, gates), &*progress, &stop);
     if opened.is_err() {
         cache.close(id);
     }
@@ -81,7 +83,7 @@ fn try_open(
     spec: &StorageSpec,
     config: &DiskConfig,
     limits: &Limits,
-    cache: &Arc<FileCache>,
+    (cache, gates): (&Arc<FileCache>, &Gates),
     progress: &(dyn Fn(OpenProgress) + Send + Sync),
     stop: &Stop,
 ) -> Result<(Storage, Opened), StorageError> {
@@ -96,12 +98,16 @@ fn try_open(
     let (image, damage, mut warnings) = read_log(&state, spec)?;
 
     let plan = Plan::new(Arc::clone(&spec.info), spec.name.as_deref(), Some(&image))?;
-    let moved = is_elsewhere(&folder, plan.top(), &image, spec, &config.hook)?;
+    let moved = is_elsewhere(&folder, &plan, &image, spec, &config.hook)?;
     let root = Root::create(&folder, config.hook.clone())?;
     let identity = root.identity();
     let identity =
         identity.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
     let log = LogFile::new(image.clone(), &state, identity);
+    let device = root.dir().and_then(rustix::fs::fstat);
+    let device =
+        device.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
+    let place = (identity, gates.of(device.st_dev));
     let mut tree = Tree::new(id, plan, root, Some(state), Arc::clone(cache));
     tree.set_io(config.io);
 
@@ -118,7 +124,7 @@ fn try_open(
     warn_unreadable(&mut checked, &mut warnings);
 
     let have = have(&tree, &image, &found, &checked);
-    let storage = Storage::new(tree, lock, log, limits.clone());
+    let storage = Storage::new(tree, lock, log, limits.clone(), place);
     // Whoever changed a file while it was hashed is found out by its first reader.
     found
         .looks
@@ -165,16 +171,18 @@ fn read_log(
 /// all the same, and has to be hashed before anything of it is believed.
 ///
 /// # Errors
-/// `Missing` where nothing of the torrent is there: a mount is missing or another one in its place, and
+/// `Absent` where nothing of the torrent is there: a mount is missing or another one in its place, and
 /// starting anew would fill the wrong disk. Nothing has been created by then.
 fn is_elsewhere(
     folder: &Path,
-    top: &str,
+    plan: &Plan,
     image: &LogImage,
     spec: &StorageSpec,
     hook: &Hook,
 ) -> Result<bool, StorageError> {
-    let Some((file_system, _)) = image.root().filter(|_| !image.have().is_empty()) else {
+    // Where torr has made nothing there is nothing to be missed.
+    let known = !image.have().is_empty() || plan.files().any(|file| image.made(file));
+    let Some(before) = image.root().filter(|_| known) else {
         return Ok(false);
     };
     let Some(there) = folder.ancestors().find(|path| path.is_dir()) else {
@@ -182,19 +190,15 @@ fn is_elsewhere(
     };
     let root = Root::open(there, hook.clone())?;
     let fail = |errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno);
-    if root.identity().map_err(fail)?.0 == file_system {
+    let now = root.identity().map_err(fail)?;
+    if is_same(before, now) {
         return Ok(false);
     }
-    let is_there = there == folder && root.stat(top).map_err(fail)?.is_some();
+    let is_there = there == folder && root.stat(plan.top()).map_err(fail)?.is_some();
     if is_there || spec.recheck {
         return Ok(true);
     }
-    Err(refused(
-        StorageErrorKind::Missing,
-        StorageOp::Open,
-        &folder.to_string_lossy(),
-        "the file system that held the torrent is not mounted there (--recheck to start anew on this one)",
-    ))
+    Err(absent(folder, before, Some(now)))
 }
 
 fn warn_unreadable(checked: &mut Checked, warnings: &mut Vec<OpenWarning>) {

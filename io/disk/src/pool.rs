@@ -1,9 +1,10 @@
 //! Worker threads and the order in which they do things.
 //!
-//! - Jobs of one storage start in the order in which they came. A *barrier* (`Verify`, `Sync`, `Close`)
+//! - Jobs of one storage start in the order in which they came. A *barrier* (`Verify`, `Sync`, `Probe`, `Close`)
 //!   starts when every earlier job of its storage has been answered; later jobs may start beside a
 //!   `Verify` or a `Sync`.
-//! - One storage never holds all workers, so a hanging disk does not stop the torrents on others.
+//! - One storage never holds all workers, so a hanging disk does not stop the torrents on others; of a device
+//!   that is known to fail all storages together hold one ([`crate::gate`]).
 //! - Storages take turns.
 //! - Every job is answered exactly once, those of storages that are not open too.
 //!
@@ -21,6 +22,7 @@ use torr_store::{BlockBuf, DiskDone, DiskJob, DiskTask, JobId, StorageError, Sto
 use crate::answer::{not_open, perform};
 use crate::batch::{self, Hashing};
 use crate::cache::FileCache;
+use crate::gate::Gates;
 use crate::open::{OpenRequest, Stop, open};
 use crate::serve::{Served, Server};
 use crate::spec::{DiskConfig, OpenProgress, Opened, StorageSpec};
@@ -46,6 +48,7 @@ struct Shared {
     wake: Condvar,
     sink: Box<Sink>,
     cache: Arc<FileCache>,
+    gates: Gates,
     config: DiskConfig,
     limits: Limits,
 }
@@ -115,7 +118,10 @@ impl Work {
         match self {
             Self::Open(_) => true,
             Self::Task(_, task) => match task {
-                DiskTask::Verify { .. } | DiskTask::Sync | DiskTask::Close => true,
+                DiskTask::Verify { .. }
+                | DiskTask::Sync
+                | DiskTask::Probe { .. }
+                | DiskTask::Close => true,
                 DiskTask::Commit { .. }
                 | DiskTask::Hash { .. }
                 | DiskTask::Load { .. }
@@ -150,6 +156,7 @@ impl Disk {
             wake: Condvar::new(),
             sink: Box::new(sink),
             cache: Arc::new(FileCache::new(config.open_files_max)),
+            gates: Gates::default(),
             limits: Limits {
                 mark_after: config.mark_after,
                 mark_bytes: config.mark_bytes,
@@ -178,7 +185,7 @@ impl Disk {
     /// Opens a storage on a worker thread. `progress` is called by it while pieces are hashed, `done` once
     /// at the end. Jobs for `id` may be submitted at once; they wait.
     ///
-    /// `id` must not have been used before.
+    /// `id` must not have been used before, but for an opening that failed.
     pub fn open(
         &self,
         id: StorageId,
@@ -285,7 +292,12 @@ impl Shared {
     fn run(&self, id: StorageId, storage: Option<&Arc<Storage>>, work: Work) -> Ended {
         match work {
             Work::Open(request) => {
-                let (done, opened) = open(*request, &self.config, &self.limits, &self.cache);
+                let (done, opened) = open(
+                    *request,
+                    &self.config,
+                    &self.limits,
+                    (&self.cache, &self.gates),
+                );
                 match opened {
                     Ok((storage, opened)) => {
                         let storage = Arc::new(storage);

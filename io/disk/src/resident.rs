@@ -69,6 +69,14 @@ pub(crate) fn read_soon(fd: &OwnedFd, offset: u64, len: u64) {
     let _ = rustix::fs::fadvise(fd, offset, len, rustix::fs::Advice::WillNeed);
 }
 
+/// Has the kernel let go of what it has in memory of a range.
+#[cfg(target_os = "linux")]
+pub(crate) fn forget(fd: &OwnedFd, offset: u64, len: u64) {
+    let len = std::num::NonZeroU64::new(len);
+    // Advice: where it is not taken, what is in memory is what is read.
+    let _ = rustix::fs::fadvise(fd, offset, len, rustix::fs::Advice::DontNeed);
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_resident(_: &OwnedFd, _: u64, _: u64) -> Option<bool> {
     None
@@ -81,3 +89,6 @@ pub(crate) fn read_now(_: impl AsFd, _: &mut [IoSliceMut<'_>], _: u64) -> Sys<bo
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn read_soon(_: &OwnedFd, _: u64, _: u64) {}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn forget(_: &OwnedFd, _: u64, _: u64) {}

@@ -7,18 +7,21 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use torr_store::{StorageError, StorageOp};
 
 use crate::errno::{Sys, failed};
+use crate::home::{Identity, identity_of};
 use crate::hook::{Call, Hook};
 
 /// A folder that files are opened in by relative paths with `/` between the components.
 #[derive(Debug)]
 pub(crate) struct Root {
-    dir: OwnedFd,
+    /// `None` while its file system is away.
+    dir: RwLock<Option<Arc<OwnedFd>>>,
     path: PathBuf,
     hook: Hook,
     /// The kernel said once that it has no `openat2`.
@@ -41,7 +44,7 @@ impl Root {
             .and_then(|()| fs::openat(CWD, path, flags, Mode::empty()))
             .map_err(|errno| failed(StorageOp::Open, &text, errno))?;
         Ok(Self {
-            dir,
+            dir: RwLock::new(Some(Arc::new(dir))),
             path: path.to_owned(),
             hook,
             by_component: AtomicBool::new(false),
@@ -68,8 +71,21 @@ impl Root {
         Self::open(path, hook)
     }
 
-    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    /// A descriptor of the folder.
+    ///
+    /// # Errors
+    /// `NODEV` while its file system is away.
+    pub(crate) fn dir(&self) -> Sys<Arc<OwnedFd>> {
+        let dir = self.dir.read().unwrap_or_else(PoisonError::into_inner);
+        dir.clone().ok_or(Errno::NODEV)
+    }
+
+    pub(crate) fn set_dir(&self, dir: Option<Arc<OwnedFd>>) {
+        *self.dir.write().unwrap_or_else(PoisonError::into_inner) = dir;
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn hook(&self) -> &Hook {
@@ -82,9 +98,8 @@ impl Root {
     }
 
     /// File system and inode, to know the folder again (G9).
-    pub(crate) fn identity(&self) -> Sys<(u64, u64)> {
-        let inode = fs::fstat(&self.dir)?.st_ino;
-        Ok((fs::fstatvfs(&self.dir)?.f_fsid, inode))
+    pub(crate) fn identity(&self) -> Sys<Identity> {
+        identity_of(&self.dir()?)
     }
 
     /// Opens a regular file that exists.
@@ -173,7 +188,7 @@ impl Root {
         self.hook.ask(Call::Sync, name)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = if name.is_empty() {
-            fs::openat(&self.dir, ".", flags | OFlags::CLOEXEC, Mode::empty())?
+            fs::openat(&self.dir()?, ".", flags | OFlags::CLOEXEC, Mode::empty())?
         } else {
             self.walk(name, flags, Mode::empty())?
         };
@@ -186,11 +201,12 @@ impl Root {
     pub(crate) fn sync_all(&self) -> Sys<bool> {
         /// From linux/magic.h. A file system in user space answers without doing anything.
         const FUSE: i64 = 0x6573_5546;
-        if fs::fstatfs(&self.dir)?.f_type == FUSE {
+        let dir = self.dir()?;
+        if fs::fstatfs(&dir)?.f_type == FUSE {
             return Ok(false);
         }
         self.hook.ask(Call::SyncAll, &self.path.to_string_lossy())?;
-        fs::syncfs(&self.dir)?;
+        fs::syncfs(&dir)?;
         Ok(true)
     }
 
@@ -222,32 +238,41 @@ impl Root {
         self.folder(name).map(drop)
     }
 
+    /// A descriptor of that folder, or of the root where it is none or not there.
+    pub(crate) fn folder_or_root(&self, name: &str) -> Sys<Arc<OwnedFd>> {
+        match self.walk(name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(folder) => Ok(Arc::new(folder)),
+            Err(_) => self.dir(),
+        }
+    }
+
     /// A descriptor to do something in that folder with; the empty name is the root.
     fn folder(&self, name: &str) -> Sys<OwnedFd> {
         if name.is_empty() {
-            return rustix::io::fcntl_dupfd_cloexec(&self.dir, 0);
+            return rustix::io::fcntl_dupfd_cloexec(&self.dir()?, 0);
         }
         self.walk(name, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
     fn walk(&self, name: &str, flags: OFlags, mode: Mode) -> Sys<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let dir = self.dir()?;
         #[cfg(target_os = "linux")]
         if !self.by_component.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
             for _ in 0..RACES_MAX {
-                match fs::openat2(&self.dir, name, flags, mode, resolve) {
+                match fs::openat2(&dir, name, flags, mode, resolve) {
                     Err(Errno::AGAIN) => continue,
                     // Some sandboxes say EPERM to every call that they do not know.
                     Err(Errno::NOSYS | Errno::PERM) => break,
                     done => return done,
                 }
             }
-            if let Err(Errno::NOSYS) = fs::openat2(&self.dir, ".", PATH_ONLY, mode, resolve) {
+            if let Err(Errno::NOSYS) = fs::openat2(&dir, ".", PATH_ONLY, mode, resolve) {
                 self.by_component.store(true, Ordering::Relaxed);
             }
         }
-        walk_by_component(self.dir.as_fd(), name, flags, mode)
+        walk_by_component(dir.as_fd(), name, flags, mode)
     }
 }
 

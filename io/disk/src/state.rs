@@ -63,7 +63,8 @@ fn take_lock(root: &Root) -> Result<Lock, StorageError> {
     let show = root.show("lock");
     let fail = |errno| failed(StorageOp::Lock, &show, errno);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = fs::openat(root.dir(), "lock", flags, PRIVATE).map_err(fail)?;
+    let dir = root.dir().map_err(fail)?;
+    let file = fs::openat(&dir, "lock", flags, PRIVATE).map_err(fail)?;
     match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -105,12 +106,13 @@ pub(crate) fn replace(root: &Root, name: &str, bytes: &[u8]) -> Result<OwnedFd, 
     let fail = |errno| failed(StorageOp::Log, &root.show(name), errno);
     let new = format!("{name}.new");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = fs::openat(root.dir(), new.as_str(), flags, PRIVATE).map_err(fail)?;
+    let dir = root.dir().map_err(fail)?;
+    let file = fs::openat(&dir, new.as_str(), flags, PRIVATE).map_err(fail)?;
     root.hook().ask(Call::LogWrite, name).map_err(fail)?;
     write_all(&file, bytes, 0).map_err(fail)?;
     root.hook().ask(Call::LogSync, name).map_err(fail)?;
     fs::fdatasync(&file).map_err(fail)?;
-    fs::renameat(root.dir(), new.as_str(), root.dir(), name).map_err(fail)?;
+    fs::renameat(&dir, new.as_str(), &dir, name).map_err(fail)?;
     Ok(file)
 }
 

@@ -4,12 +4,13 @@
 //!   files that it touched become dirty: whoever takes the dirty files and the length of the log in one
 //!   look knows that syncing those files makes everything in that length true (G1).
 //! - A commit mark is appended only after that sync came back without an error, and then the log is synced.
-//! - After a sync that failed nobody knows what is on the disk: no mark is ever set again by this
-//!   process, and whoever opens the storage next hashes what no mark covers.
+//! - After a sync that failed nobody knows what is on the disk: no mark is set again before what no mark
+//!   covers was hashed anew, by [`Storage::probe`] or by whoever opens the storage next.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs;
@@ -18,7 +19,9 @@ use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
 
 use crate::cache::PARTS;
 use crate::errno::{failed, refused};
+use crate::gate::Gate;
 use crate::guard::Guard;
+use crate::home::Identity;
 use crate::hook::Call;
 use crate::log_file::{LogFile, sync_log};
 use crate::plan::{Kind, file_of};
@@ -54,12 +57,29 @@ pub(crate) struct Storage {
     lock: Mutex<Option<Lock>>,
     ledger: Mutex<Ledger>,
     /// One group commit at a time.
-    marking: Mutex<()>,
+    pub(crate) marking: Mutex<()>,
     /// One file is made at a time.
     creating: Mutex<()>,
-    /// The first sync that failed.
-    broken: OnceLock<StorageError>,
+    pub(crate) trouble: Mutex<Trouble>,
+    /// Of the device that its folder is on.
+    gate: Arc<Gate>,
+    /// What its folder is known by (G9).
+    home: Identity,
+    /// Seconds since `began` when the folder was last seen in its place.
+    seen: AtomicU64,
+    began: Instant,
     limits: Limits,
+}
+
+/// What has to be looked at before all is well again.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    /// The first sync that failed.
+    pub(crate) broken: Option<StorageError>,
+    /// Its folder is not there.
+    pub(crate) absent: Option<StorageError>,
+    /// Bytes of the torrent that could not be read.
+    pub(crate) unread: Option<Range<u64>>,
 }
 
 /// The log, and what has to be synced before its next mark.
@@ -89,7 +109,14 @@ pub(crate) struct Touched {
 }
 
 impl Storage {
-    pub(crate) fn new(tree: Tree, lock: Lock, log: LogFile, limits: Limits) -> Self {
+    /// `home` is what its folder is known by, `gate` that of the device it is on.
+    pub(crate) fn new(
+        tree: Tree,
+        lock: Lock,
+        log: LogFile,
+        limits: Limits,
+        (home, gate): (Identity, Arc<Gate>),
+    ) -> Self {
         Self {
             guard: Guard::new(tree.plan.file_count()),
             tree,
@@ -100,7 +127,11 @@ impl Storage {
             }),
             marking: Mutex::new(()),
             creating: Mutex::new(()),
-            broken: OnceLock::new(),
+            trouble: Mutex::default(),
+            gate,
+            home,
+            seen: AtomicU64::new(0),
+            began: Instant::now(),
             limits,
         }
     }
@@ -135,7 +166,7 @@ impl Storage {
     pub(crate) fn mark_due(&self, now: Instant) -> Option<Instant> {
         let dirty = &self.ledger().dirty;
         let since = dirty.since?;
-        if self.broken.get().is_some() {
+        if self.broken().is_some() {
             return None;
         }
         if self.limits.is_much() {
@@ -144,23 +175,63 @@ impl Storage {
         Some(since + self.limits.mark_after)
     }
 
-    /// Waits for the disk where more has been recorded than a power cut may take (G3).
+    /// Why marks cannot be set.
+    pub(crate) fn broken(&self) -> Option<StorageError> {
+        let trouble = lock(&self.trouble);
+        trouble.absent.as_ref().or(trouble.broken.as_ref()).cloned()
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// G9: sees to it that the folder is where it was.
+    ///
+    /// # Errors
+    /// Where its file system is not there. All that was open on it is let go of.
+    pub(crate) fn find_home(&self) -> Result<(), StorageError> {
+        let found = self.tree.root.find(self.home);
+        let mut trouble = lock(&self.trouble);
+        if let Err(error) = &found {
+            trouble.absent = Some(error.clone());
+            // What was not synced may be gone with it.
+            trouble.broken.get_or_insert_with(|| error.clone());
+            drop(trouble);
+            self.tree.close_files();
+        } else {
+            trouble.absent = None;
+        }
+        found
+    }
+
+    /// The same, if it was not done in this second.
+    fn look_for_home(&self) -> Result<(), StorageError> {
+        let now = self.began.elapsed().as_secs();
+        match self.seen.swap(now, Ordering::Relaxed) == now {
+            true => Ok(()),
+            false => self.find_home(),
+        }
+    }
+
+    /// Lets nobody write to what is known to fail, and waits for the disk where more has been recorded than
+    /// a power cut may take (G3).
     pub(crate) fn hold_back(&self) -> Result<(), StorageError> {
-        if let Some(error) = self.broken.get() {
-            return Err(error.clone());
+        if let Some(error) = self.broken() {
+            return Err(error);
         }
+        self.look_for_home()?;
         let unmarked = self.limits.unmarked.load(Ordering::Relaxed);
-        if unmarked < self.limits.unmarked_bytes_max {
-            return Ok(());
+        if unmarked >= self.limits.unmarked_bytes_max {
+            self.mark()?;
         }
-        self.mark()
+        self.gate.pass(Instant::now())
     }
 
     /// Group commit: makes everything recorded so far durable, and says so in the log.
     pub(crate) fn mark(&self) -> Result<(), StorageError> {
         let _one = lock(&self.marking);
-        if let Some(error) = self.broken.get() {
-            return Err(error.clone());
+        if let Some(error) = self.broken() {
+            return Err(error);
         }
         let (dirty, frames) = {
             let mut ledger = self.ledger();
@@ -176,8 +247,12 @@ impl Storage {
             .unmarked
             .fetch_sub(dirty.bytes, Ordering::Relaxed);
         if let Err(error) = &done {
-            let first = self.broken.get_or_init(|| error.clone());
-            return Err(first.clone());
+            let mut trouble = lock(&self.trouble);
+            trouble.broken.get_or_insert_with(|| error.clone());
+            drop(trouble);
+            // A file system that is gone says many things.
+            self.find_home()?;
+            return Err(error.clone());
         }
         self.compact_if_long();
         Ok(())
@@ -217,7 +292,9 @@ impl Storage {
             self.sync_file(*file)?;
         }
         for folder in &dirty.folders {
-            let synced = self.tree.root.sync_folder(folder);
+            let synced = self
+                .tree
+                .with_descriptor(|| self.tree.root.sync_folder(folder));
             synced.map_err(|errno| fail(folder, errno))?;
         }
         Ok(())
@@ -236,7 +313,7 @@ impl Storage {
     }
 
     /// Sees to it that no file of a range of the torrent is pending.
-    pub(crate) fn make_files(&self, range: std::ops::Range<u64>) -> Result<(), StorageError> {
+    pub(crate) fn make_files(&self, range: Range<u64>) -> Result<(), StorageError> {
         for segment in self.tree.plan.segments(range) {
             if self.tree.place(file_of(segment)) == Place::Pending {
                 self.make_file(file_of(segment))?;
@@ -257,7 +334,11 @@ impl Storage {
         let root = &self.tree.root;
         let mut touched = Touched::default();
         touched.files.push(file);
-        let fd = match root.create_file(&name, executable, &mut touched.folders) {
+        let folders = &mut touched.folders;
+        let made = self
+            .tree
+            .with_descriptor(|| root.create_file(&name, executable, folders));
+        let fd = match made {
             Err(Errno::EXIST) => {
                 return Err(refused(
                     StorageErrorKind::Occupied,

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -49,6 +50,13 @@ const HASH_AHEAD: u64 = 4 << 20;
 const CALL_SLICES: usize = 17;
 /// Bytes that are read with a block that is not in memory.
 const READ_AHEAD: u64 = 512 * 1024;
+/// Where the process has no descriptor left: how long others get to give one back, before each try.
+const DESCRIPTOR_WAITS: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(80),
+];
 /// The name of the parts file in the state directory.
 pub(crate) const PARTS_NAME: &str = "parts";
 
@@ -142,16 +150,25 @@ impl Tree {
         if let Some(open) = self.cache.get((self.id, file), write) {
             return Ok(open);
         }
-        let mut opened = self.open(file, write);
-        if let Err(Errno::MFILE | Errno::NFILE) = opened {
-            self.cache.relieve();
-            opened = self.open(file, write);
-        }
+        let opened = self.with_descriptor(|| self.open(file, write));
         let fd = opened.map_err(|errno| failed(StorageOp::Open, &self.show(file), errno))?;
         if write && file != PARTS && !self.ours(file) {
             self.refuse_links(file, &fd)?;
         }
         Ok(self.cache.put((self.id, file), OpenFile::new(fd, write)))
+    }
+
+    /// Does what needs a descriptor. Where none is left, files that are open make way, and from then on fewer
+    /// are kept open; others may have to end what they are at first.
+    pub(crate) fn with_descriptor<T>(&self, mut call: impl FnMut() -> Sys<T>) -> Sys<T> {
+        for wait in DESCRIPTOR_WAITS {
+            match call() {
+                Err(Errno::MFILE | Errno::NFILE) => self.cache.relieve(),
+                other => return other,
+            }
+            std::thread::sleep(wait);
+        }
+        call()
     }
 
     /// The open file, if somebody opened it before.
@@ -379,6 +396,15 @@ impl Tree {
             }
         }
         Ok(true)
+    }
+
+    /// Where the bytes of a range are: file, offset in it, length.
+    pub(crate) fn parts_of(&self, range: Range<u64>) -> impl Iterator<Item = (u32, u64, u64)> + '_ {
+        let segments = self.plan.segments(range);
+        segments.filter_map(|segment| {
+            let (file, offset) = self.locate(segment)?;
+            Some((file, offset, segment.len))
+        })
     }
 
     /// The files that writing a range changes, [`PARTS`] among them.

@@ -93,6 +93,7 @@ fn no_power_cut_leaves_a_piece_claimed_that_is_not_there() {
             | Call::Read
             | Call::Write
             | Call::Resize
+            | Call::Room
             | Call::LogWrite
             | Call::LogSync => {}
         }

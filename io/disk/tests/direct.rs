@@ -33,6 +33,7 @@ fn counting(
             | Call::Resize
             | Call::Sync
             | Call::SyncAll
+            | Call::Room
             | Call::LogWrite
             | Call::LogSync => None,
         }

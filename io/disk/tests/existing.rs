@@ -401,7 +401,7 @@ fn a_download_folder_on_another_file_system_is_absent() {
             fs::create_dir(dir.join("out")).unwrap();
         }
         let error = rig.open(spec(&sample, &dir)).unwrap_err();
-        assert_eq!(error.kind, StorageErrorKind::Missing, "{error}");
+        assert_eq!(error.kind, StorageErrorKind::Absent, "{error}");
         let made = fs::read_dir(dir.join("out")).map(Iterator::count);
         assert_eq!(made.unwrap_or(0), 0);
     }

@@ -387,7 +387,7 @@ fn inside_the_small_file_system() {
     let status = Command::new("umount").arg(&mount).status();
     assert!(status.unwrap().success());
     let error = rig.open(at("out")).unwrap_err();
-    assert_eq!(error.kind, StorageErrorKind::Missing, "{error}");
+    assert_eq!(error.kind, StorageErrorKind::Absent, "{error}");
     assert_eq!(fs::read_dir(&mount).unwrap().count(), 0);
 }
 

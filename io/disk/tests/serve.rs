@@ -210,6 +210,7 @@ fn reads_beside_our_own_writes_see_no_change() {
             | torr_store::DiskResult::Verified(_)
             | torr_store::DiskResult::Rechecked { .. }
             | torr_store::DiskResult::Synced(_)
+            | torr_store::DiskResult::Probed(_)
             | torr_store::DiskResult::Closed(_) => panic!("the answer to something else"),
         }
         server.changes(|_, _| panic!("nobody changed it"));

@@ -83,6 +83,7 @@ impl Side {
             peers: if seed { Vec::new() } else { vec![other] },
             nodes: Vec::new(),
             sequential: false,
+            waits: false,
             super_seed: false,
         };
         let added = node.add_torrent(Instant::ZERO, init);
@@ -254,6 +255,7 @@ fn agree(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
             })
         }
         DiskTask::Sync => DiskResult::Synced(Ok(())),
+        DiskTask::Probe { .. } => DiskResult::Probed(Ok(Vec::new())),
         DiskTask::Close => DiskResult::Closed(Ok(())),
     };
     DiskDone {

@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         peers: Vec::new(),
         nodes: Vec::new(),
         sequential: false,
+        waits: false,
         super_seed: false,
     };
     let key = world.node.add_torrent(world.now, init).expect("the first torrent");

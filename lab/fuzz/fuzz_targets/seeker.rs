@@ -23,6 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
         trackers: Vec::new(),
         peers: Vec::new(),
         sequential: false,
+        waits: false,
     };
     let key = world.node.add_magnet(world.now, init).expect("the first torrent");
     world.run(key, bytes);

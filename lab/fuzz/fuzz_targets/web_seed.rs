@@ -44,6 +44,7 @@ fn serve(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
             digests: Vec::new(),
         }),
         DiskTask::Sync => DiskResult::Synced(Ok(())),
+        DiskTask::Probe { .. } => DiskResult::Probed(Ok(Vec::new())),
         DiskTask::Close => DiskResult::Closed(Ok(())),
     };
     DiskDone { storage: job.storage, job: job.job, result }
@@ -125,6 +126,7 @@ fuzz_target!(|bytes: &[u8]| {
         nodes: Vec::new(),
         super_seed: false,
         sequential: false,
+        waits: false,
     };
     let key = node.add_torrent(now, init).expect("the first torrent");
     let mut world = World { node, now, asked: Vec::new(), jobs: VecDeque::new(), slow: setup & 128 != 0 };

@@ -166,6 +166,7 @@ fn serve(job: DiskJob<BlockBuf>) -> DiskDone<BlockBuf> {
             DiskResult::Verified(Committed { piece, blocks, result, digests: Vec::new() })
         }
         DiskTask::Sync => DiskResult::Synced(Ok(())),
+        DiskTask::Probe { .. } => DiskResult::Probed(Ok(Vec::new())),
         DiskTask::Close => DiskResult::Closed(Ok(())),
     };
     DiskDone { storage: job.storage, job: job.job, result }

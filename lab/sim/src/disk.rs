@@ -8,7 +8,7 @@ use std::time::Duration;
 use torr_base::{BLOCK_LEN, Bitfield, Instant, PieceIndex, RawBlock, Rng};
 use torr_store::{
     CommitError, Committed, DiskDone, DiskJob, DiskResult, DiskTask, FileSource, Found, HashRun,
-    LoadError, PieceCommit, StorageError, StorageErrorKind, StorageId, StorageOp,
+    LoadError, PieceCommit, Room, StorageError, StorageErrorKind, StorageId, StorageOp,
 };
 
 use crate::fidelity::{Fidelity, Stored, is_right};
@@ -23,8 +23,13 @@ pub struct DiskProfile {
     pub rate: u64,
     /// No space after so many bytes written.
     pub full_after: Option<u64>,
-    /// The job of this number, counted from 1, ends in an I/O error.
+    /// The job of this number, counted from 1, fails; with `heals_after` so does all that follows.
     pub fails_at: Option<u64>,
+    /// As what it fails.
+    pub fails_as: StorageErrorKind,
+    /// So long after it first said no there is room again, and everything works. `None`: when the world is
+    /// calm.
+    pub heals_after: Option<Duration>,
 }
 
 impl Default for DiskProfile {
@@ -34,6 +39,8 @@ impl Default for DiskProfile {
             rate: 500_000_000,
             full_after: None,
             fails_at: None,
+            fails_as: StorageErrorKind::Io,
+            heals_after: None,
         }
     }
 }
@@ -58,6 +65,10 @@ pub struct Disk<F> {
     /// Blocks that the open jobs hold.
     pub(crate) open_blocks: usize,
     closed: bool,
+    /// When it first said no.
+    trouble: Option<Instant>,
+    /// Nothing works just now.
+    down: bool,
     /// Blocks that were hashed before their piece was whole.
     hashed_early: u64,
     /// Which blocks are in memory at a moment.
@@ -85,6 +96,8 @@ impl<F: Fidelity> Disk<F> {
             open_jobs: 0,
             open_blocks: 0,
             closed: false,
+            trouble: None,
+            down: false,
             hashed_early: 0,
             rng,
             of: PhantomData,
@@ -118,6 +131,21 @@ impl<F: Fidelity> Disk<F> {
     pub(crate) fn heal(&mut self) {
         self.profile.full_after = None;
         self.profile.fails_at = None;
+        self.down = false;
+    }
+
+    /// Whether this job fails, now that it is its turn.
+    fn fails(&mut self, now: Instant) -> bool {
+        let over = self.trouble.zip(self.profile.heals_after);
+        if over.is_some_and(|(since, span)| now >= since + span) {
+            self.heal();
+        }
+        let fails = self.down || self.profile.fails_at == Some(self.jobs);
+        if fails {
+            self.trouble.get_or_insert(now);
+            self.down = self.profile.heals_after.is_some();
+        }
+        fails
     }
 
     /// Does the job; the answer is to be given at that time.
@@ -132,7 +160,7 @@ impl<F: Fidelity> Disk<F> {
         );
         self.jobs += 1;
         self.open_jobs += 1;
-        let fails = self.profile.fails_at == Some(self.jobs);
+        let fails = self.fails(now);
         let (blocks, bytes, barrier) = self.weigh(&job.task);
         self.open_blocks += blocks;
         let spent = Duration::from_nanos(bytes * 1_000_000_000 / self.profile.rate.max(1));
@@ -142,7 +170,7 @@ impl<F: Fidelity> Disk<F> {
             done_at = done_at.max(self.last);
         }
         self.last = self.last.max(done_at);
-        let result = self.answer(job.task, fails);
+        let result = self.answer(now, job.task, fails);
         let done = DiskDone {
             storage: job.storage,
             job: job.job,
@@ -162,6 +190,7 @@ impl<F: Fidelity> Disk<F> {
             | DiskResult::Rechecked { .. }
             | DiskResult::Spilled { .. }
             | DiskResult::Synced(_)
+            | DiskResult::Probed(_)
             | DiskResult::Closed(_) => &[],
         };
         for piece in committed.iter().filter(|piece| piece.result.is_ok()) {
@@ -175,6 +204,7 @@ impl<F: Fidelity> Disk<F> {
             DiskResult::Verified(_)
             | DiskResult::Rechecked { .. }
             | DiskResult::Synced(_)
+            | DiskResult::Probed(_)
             | DiskResult::Closed(_) => 0,
         };
     }
@@ -199,11 +229,16 @@ impl<F: Fidelity> Disk<F> {
             }
             DiskTask::Verify { piece, .. } => (0, piece_len(*piece), true),
             DiskTask::Recheck { piece } => (0, piece_len(*piece), false),
-            DiskTask::Sync | DiskTask::Close => (0, 0, true),
+            DiskTask::Sync | DiskTask::Probe { .. } | DiskTask::Close => (0, 0, true),
         }
     }
 
-    fn answer(&mut self, task: DiskTask<F::Block>, fails: bool) -> DiskResult<F::Block> {
+    fn answer(
+        &mut self,
+        now: Instant,
+        task: DiskTask<F::Block>,
+        fails: bool,
+    ) -> DiskResult<F::Block> {
         match task {
             DiskTask::Hash { mut runs, .. } => {
                 for run in &mut runs {
@@ -214,19 +249,19 @@ impl<F: Fidelity> Disk<F> {
             DiskTask::Commit { pieces, .. } => DiskResult::Committed {
                 pieces: pieces
                     .into_iter()
-                    .map(|piece| self.commit(piece, fails))
+                    .map(|piece| self.commit(now, piece, fails))
                     .collect(),
             },
             DiskTask::Load { range, mut buf } => {
                 self.must_know(range);
                 F::load(&self.torrent, range, 0, &mut buf);
-                let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                let result = self.outcome(fails, StorageOp::Read);
                 let result = result.map_err(LoadError::Storage);
                 DiskResult::Loaded { range, buf, result }
             }
             DiskTask::Spill { blocks } => {
                 let bytes = blocks.iter().map(|b| u64::from(b.block.len)).sum();
-                let result = self.write(bytes, fails);
+                let result = self.write(now, bytes, fails);
                 if result.is_ok() {
                     for spilled in &blocks {
                         let stored = F::store(&spilled.buf, spilled.block.raw());
@@ -240,14 +275,15 @@ impl<F: Fidelity> Disk<F> {
                 DiskResult::Verified(self.verify(piece, digests, fails))
             }
             DiskTask::Recheck { piece } => {
-                let result = outcome(fails, StorageOp::Read, StorageErrorKind::Io);
+                let result = self.outcome(fails, StorageOp::Read);
                 let result = result.map_err(LoadError::Storage);
                 DiskResult::Rechecked { piece, result }
             }
             DiskTask::Sync => {
-                let result = outcome(fails, StorageOp::Sync, StorageErrorKind::Io);
+                let result = self.outcome(fails, StorageOp::Sync);
                 DiskResult::Synced(result)
             }
+            DiskTask::Probe { needs } => DiskResult::Probed(self.probe(needs, fails)),
             DiskTask::Close => {
                 self.closed = true;
                 DiskResult::Closed(Ok(()))
@@ -272,7 +308,12 @@ impl<F: Fidelity> Disk<F> {
         );
     }
 
-    fn commit(&mut self, commit: PieceCommit<F::Block>, fails: bool) -> Committed<F::Block> {
+    fn commit(
+        &mut self,
+        now: Instant,
+        commit: PieceCommit<F::Block>,
+        fails: bool,
+    ) -> Committed<F::Block> {
         let PieceCommit {
             piece,
             blocks,
@@ -292,20 +333,27 @@ impl<F: Fidelity> Disk<F> {
             Err(CommitError::HashMismatch)
         } else {
             let bytes = u64::from(self.torrent.geometry.piece_len(piece));
-            self.write(bytes, fails).map_err(CommitError::Storage)
+            self.write(now, bytes, fails).map_err(CommitError::Storage)
         };
         self.committed(piece, blocks, parts, digests, result)
     }
 
     fn verify(&mut self, piece: PieceIndex, digests: bool, fails: bool) -> Committed<F::Block> {
         let count = self.torrent.geometry.block_count(piece);
+        if let Err(error) = self.outcome(fails, StorageOp::Read) {
+            return Committed {
+                piece,
+                blocks: Vec::new(),
+                result: Err(CommitError::Storage(error)),
+                digests: Vec::new(),
+            };
+        }
         let parts = (0..count).map(|index| self.spilled.remove(&(piece, index)));
         let parts: Option<Vec<_>> = parts.collect();
         let parts = parts.expect("a piece is verified once all its blocks are on the disk");
-        let result = match outcome(fails, StorageOp::Read, StorageErrorKind::Io) {
-            Err(error) => Err(CommitError::Storage(error)),
-            Ok(()) if is_right(&self.torrent, piece, &parts) => Ok(()),
-            Ok(()) => Err(CommitError::HashMismatch),
+        let result = match is_right(&self.torrent, piece, &parts) {
+            true => Ok(()),
+            false => Err(CommitError::HashMismatch),
         };
         self.committed(piece, Vec::new(), parts, digests, result)
     }
@@ -334,13 +382,41 @@ impl<F: Fidelity> Disk<F> {
         }
     }
 
-    fn write(&mut self, bytes: u64, fails: bool) -> Result<(), StorageError> {
-        outcome(fails, StorageOp::Write, StorageErrorKind::Io)?;
-        let room = self.profile.full_after;
-        let full = room.is_some_and(|room| self.written + bytes > room);
-        outcome(full, StorageOp::Write, StorageErrorKind::NoSpace)?;
+    fn write(&mut self, now: Instant, bytes: u64, fails: bool) -> Result<(), StorageError> {
+        self.outcome(fails, StorageOp::Write)?;
+        if self.room() < bytes {
+            self.trouble.get_or_insert(now);
+            return Err(error(StorageOp::Write, StorageErrorKind::NoSpace));
+        }
         self.written += bytes;
         Ok(())
+    }
+}
+
+impl<F> Disk<F> {
+    fn probe(&self, needs: u64, fails: bool) -> Result<Vec<PieceIndex>, StorageError> {
+        self.outcome(fails, StorageOp::Probe)?;
+        let free = self.room();
+        if free >= needs {
+            return Ok(Vec::new());
+        }
+        Err(StorageError {
+            room: Some(Room { needs, free }),
+            ..error(StorageOp::Probe, StorageErrorKind::NoSpace)
+        })
+    }
+
+    /// Bytes that may still be written.
+    fn room(&self) -> u64 {
+        let most = self.profile.full_after.unwrap_or(u64::MAX);
+        most.saturating_sub(self.written)
+    }
+
+    fn outcome(&self, fails: bool, op: StorageOp) -> Result<(), StorageError> {
+        match fails {
+            true => Err(error(op, self.profile.fails_as)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -348,6 +424,9 @@ impl<F: Fidelity> Disk<F> {
 impl<F: Fidelity> FileSource<F::Block> for Disk<F> {
     fn look(&mut self, _: StorageId, range: RawBlock) -> Found {
         self.must_know(range);
+        if self.down {
+            return Found::Cold;
+        }
         match self.rng.below(4) {
             0 => Found::Cold,
             1 => Found::Resident,
@@ -370,15 +449,14 @@ impl<F: Fidelity> FileSource<F::Block> for Disk<F> {
     }
 }
 
-fn outcome(fails: bool, op: StorageOp, kind: StorageErrorKind) -> Result<(), StorageError> {
-    if !fails {
-        return Ok(());
-    }
-    Err(StorageError {
+fn error(op: StorageOp, kind: StorageErrorKind) -> StorageError {
+    StorageError {
         kind,
         op,
         path: "simulated".to_owned(),
         offset: None,
         detail: "as the seed has it".to_owned(),
-    })
+        errno: None,
+        room: None,
+    }
 }

@@ -41,6 +41,8 @@ pub struct NodePlan {
     pub sequential: bool,
     /// Gives each piece once (BEP 16), if it has them all.
     pub super_seed: bool,
+    /// Waits for a disk that says no.
+    pub waits: bool,
     /// Pieces that it wants; all if `None`.
     pub wanted: Option<Bitfield>,
     /// Changes to the usual configuration.
@@ -71,6 +73,7 @@ impl NodePlan {
             trackers: Vec::new(),
             sequential: false,
             super_seed: false,
+            waits: false,
             wanted: None,
             tune: |_| {},
             down_rate: None,
@@ -124,6 +127,10 @@ pub struct NodeNews {
     pub web: Vec<(usize, torr_node::WebEvent)>,
     /// Connections that it closed, and why.
     pub closes: Vec<(Instant, SocketAddr, torr_node::CloseReason)>,
+    /// Since when it waits for its disk, and the bytes that it had received by then.
+    pub halted: Option<(Instant, u64)>,
+    /// How often it went on.
+    pub resumed: u32,
     /// The disk failed.
     pub failed: Option<StorageError>,
     /// `stop` is through.

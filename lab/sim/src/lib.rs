@@ -44,6 +44,7 @@ pub use host::{HostId, NodeHost, NodeNews, NodePlan, addr_of};
 pub use link::LinkProfile;
 pub use manners::{Claims, Hello, Manners, MetadataManners, Serves, Unchokes, Villain};
 pub use puppet::Note;
+pub use torr_store::StorageErrorKind;
 pub use torrent::Torrent;
 pub use trace::Trace;
 pub use tracker::{Mood, Tracker};

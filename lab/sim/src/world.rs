@@ -279,6 +279,7 @@ impl<F: Fidelity> World<F> {
                 trackers: home.plan.trackers.clone(),
                 peers: home.plan.peers.clone(),
                 sequential: home.plan.sequential,
+                waits: home.plan.waits,
             };
             home.torrent = home.node.add_magnet(now, init).ok();
             self.work.push_back(Work::Drain(host));
@@ -297,6 +298,7 @@ impl<F: Fidelity> World<F> {
             peers: home.plan.peers.clone(),
             nodes: Vec::new(),
             sequential: home.plan.sequential,
+            waits: home.plan.waits,
             super_seed: home.plan.super_seed,
         };
         home.torrent = home.node.add_torrent(now, init).ok();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use torr_base::{Bitfield, Instant, PieceIndex, Rng};
 use torr_sim::{
-    DiskProfile, Fidelity, HostId, LinkProfile, Mood, NodePlan, Torrent, Trace, Tracker, Villain,
-    Weather, WebManners, World, addr_of,
+    DiskProfile, Fidelity, HostId, LinkProfile, Mood, NodePlan, StorageErrorKind, Torrent, Trace,
+    Tracker, Villain, Weather, WebManners, World, addr_of,
 };
 
 /// What the command line says of all seeds.
@@ -50,6 +50,8 @@ pub(crate) struct Plan {
 pub(crate) struct Member {
     pub(crate) link: LinkProfile,
     pub(crate) disk: DiskProfile,
+    /// It waits for its disk when that says no.
+    pub(crate) waits: bool,
     pub(crate) blocks: usize,
     pub(crate) rates: (Option<u64>, Option<u64>),
     pub(crate) sequential: bool,
@@ -68,7 +70,7 @@ pub(crate) struct Member {
 pub(crate) enum Fate {
     /// It must finish.
     Stays,
-    /// It may not: its disk fails.
+    /// It may not: its disk fails, and it does not wait.
     Fails,
     /// It vanishes.
     Dies(Instant),
@@ -116,6 +118,7 @@ impl Plan {
             .map(|_| Member {
                 link: equal.unwrap_or_else(|| draw_link(&mut lines)),
                 disk: DiskProfile::default(),
+                waits: false,
                 blocks: 2_560,
                 rates: (None, None),
                 sequential: false,
@@ -129,6 +132,9 @@ impl Plan {
         if !options.fair {
             let mut faults = rng.fork("faults", 0);
             draw_members(&mut faults, &mut nodes, seeds, piece_len, storm);
+        }
+        if !options.fair && rng.fork("storage", 0).one_in(2) {
+            draw_storage(&mut rng.fork("storage", 1), &mut nodes, piece_len);
         }
         if !options.fair && rng.fork("super seeds", 0).one_in(4) {
             nodes.iter_mut().for_each(|member| member.super_seed = true);
@@ -201,6 +207,7 @@ impl Plan {
             let mut plan = NodePlan::new(have);
             plan.link = member.link;
             plan.disk = member.disk;
+            plan.waits = member.waits;
             plan.blocks = member.blocks;
             plan.trackers = urls.clone();
             plan.sequential = member.sequential;
@@ -406,6 +413,31 @@ fn draw_members(
             member.fate = Fate::Dies(moment(rng));
         } else if leave && rng.one_in(6) {
             member.fate = Fate::Leaves(moment(rng));
+        }
+    }
+}
+
+/// Disks that say no for a while, of nodes that wait for them: full, failing, or gone.
+fn draw_storage(rng: &mut Rng, nodes: &mut [Member], piece_len: u64) {
+    let staying = nodes.iter_mut().filter(|node| node.fate == Fate::Stays);
+    for member in staying {
+        if !rng.one_in(3) {
+            continue;
+        }
+        member.waits = true;
+        let kinds = [
+            StorageErrorKind::Io,
+            StorageErrorKind::Absent,
+            StorageErrorKind::Denied,
+        ];
+        let heals = millis(rng, 0, 40_000);
+        member.disk.heals_after = rng.one_in(3).then_some(heals);
+        match rng.one_in(2) {
+            true => member.disk.full_after = Some(rng.below(10 * piece_len)),
+            false => {
+                member.disk.fails_at = Some(1 + rng.below(30));
+                member.disk.fails_as = kinds[rng.index(kinds.len())];
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant as Clock};
 
-use torr_base::Instant;
-use torr_sim::{Bytes, Fidelity, Messages, World};
+use torr_base::{BLOCK_LEN, Instant};
+use torr_sim::{Bytes, Fidelity, Messages, WebManners, World};
 
 use crate::plan::{Fate, Options, Plan};
 
@@ -115,6 +115,7 @@ fn finish<F: Fidelity>(world: &mut World<F>, plan: &Plan) {
             .filter(|host| world.node(**host).is_some_and(|node| !node.is_complete()))
             .collect();
         if late.is_empty() {
+            check_bytes(world, plan);
             return;
         }
         let events = world.trace.events();
@@ -136,6 +137,33 @@ fn finish<F: Fidelity>(world: &mut World<F>, plan: &Plan) {
                 world.now()
             );
         }
+    }
+}
+
+/// A disk that says no costs no more than what was in memory each time: nobody fetches in a loop. What liars
+/// and the end game cost is not told apart, so only those who wait for their disks are looked at, where
+/// nobody lies.
+fn check_bytes<F: Fidelity>(world: &World<F>, plan: &Plan) {
+    if !plan.villains.is_empty() || plan.web.iter().any(|(how, ..)| *how != WebManners::Honest) {
+        return;
+    }
+    for (host, member) in plan.nodes.iter().enumerate() {
+        let Some(node) = world.node(host).filter(|_| member.waits) else {
+            continue;
+        };
+        let Some(stats) = node.stats() else { continue };
+        // No fault comes twice, and none is believed to be over before it is.
+        let resumed = node.news().resumed;
+        assert!(resumed <= 1, "node {host} went on {resumed} times");
+        let times = u64::from(node.news().resumed) + u64::from(node.news().halted.is_some());
+        let memory = member.blocks as u64 * u64::from(BLOCK_LEN);
+        let most = plan.total * 5 / 4 + (2 << 20) + times * memory.min(plan.total);
+        assert!(
+            stats.swarm.downloaded <= most,
+            "node {host} fetched {} of {} bytes; its disk said no {times} times",
+            stats.swarm.downloaded,
+            plan.total
+        );
     }
 }
 

@@ -50,7 +50,7 @@ pub use torr_dht::{Bootstrap, DhtConfig, DhtStats};
 pub use torr_swarm::{
     CloseReason, ConnKey, FetchKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice,
     PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,
-    WebInit,
+    WebInit, storage_wait,
 };
 pub use torr_tracker::portmap::{Gateway, MapAction, OpenPort, PortStatus, Way as MapWay, upnp};
 pub use torr_tracker::{HttpReply, TrackerEvent, TrackerState};

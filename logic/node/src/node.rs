@@ -148,7 +148,9 @@ impl<B> Node<B> {
     /// # Errors
     /// Where the torrent is there already.
     pub fn add_torrent(&mut self, now: Instant, init: TorrentInit) -> Result<TorrentKey, AddError> {
-        let (rng, config) = self.fresh(init.swarm.info_hash, init.sequential, init.super_seed)?;
+        let (rng, mut config) = self.fresh(init.swarm.info_hash, init.sequential)?;
+        config.super_seed = init.super_seed;
+        config.waits = init.waits;
         let private = init.swarm.private;
         let swarm = Swarm::new(config, init.swarm, &rng, now);
         let key = self.enter(swarm, init.storage, &init.trackers, &rng);
@@ -167,7 +169,8 @@ impl<B> Node<B> {
     /// # Errors
     /// Where the torrent is there already.
     pub fn add_magnet(&mut self, now: Instant, init: MagnetInit) -> Result<TorrentKey, AddError> {
-        let (rng, config) = self.fresh(init.info_hash, init.sequential, false)?;
+        let (rng, mut config) = self.fresh(init.info_hash, init.sequential)?;
+        config.waits = init.waits;
         let swarm = Swarm::seek(config, init.info_hash, &rng, now);
         let key = self.enter(swarm, init.storage, &init.trackers, &rng);
         self.set_out(now, key, &init.peers);
@@ -202,7 +205,6 @@ impl<B> Node<B> {
         &mut self,
         info_hash: InfoHash,
         sequential: bool,
-        super_seed: bool,
     ) -> Result<(Rng, SwarmConfig), AddError> {
         if let Some(key) = self.by_hash.get(&info_hash) {
             return Err(AddError::Exists(*key));
@@ -219,7 +221,8 @@ impl<B> Node<B> {
             upload: self.config.upload,
             pex: self.config.pex,
             sequential,
-            super_seed,
+            super_seed: false,
+            waits: false,
             peers_max: self.config.conns_per_torrent_max,
             dial_until: self.config.dial_until,
             assembly_blocks: usize::try_from(blocks).unwrap_or(usize::MAX),
@@ -455,6 +458,8 @@ impl<B> Node<B> {
             | Notice::Synced
             | Notice::Metadata(_)
             | Notice::Lost { .. }
+            | Notice::Halted(_)
+            | Notice::Resumed
             | Notice::Failed(_)
             | Notice::Banned { .. } => {}
         }

@@ -98,6 +98,8 @@ pub struct TorrentInit {
     /// Peers are told of pieces one by one, until they have them all among them (BEP 16). Means nothing where
     /// pieces are missing.
     pub super_seed: bool,
+    /// Whether a disk that says no is waited for, instead of being the torrent's end.
+    pub waits: bool,
 }
 
 /// A torrent of which only the info-hash is known: its metadata comes from peers (BEP 9).
@@ -111,6 +113,8 @@ pub struct MagnetInit {
     /// Addresses that the user names.
     pub peers: Vec<SocketAddr>,
     pub sequential: bool,
+    /// As in [`TorrentInit`].
+    pub waits: bool,
 }
 
 /// A question to a tracker that is under way: which torrent's, and which of its announcer's.

@@ -15,6 +15,18 @@ pub struct StorageError {
     pub offset: Option<u64>,
     /// The operating system's words, or ours.
     pub detail: String,
+    /// The operating system's name for it, such as `ENOSPC`; `None` where the refusal is ours.
+    pub errno: Option<&'static str>,
+    /// How much room there is and how much is needed, where somebody looked.
+    pub room: Option<Room>,
+}
+
+/// Bytes on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// To go on.
+    pub needs: u64,
+    pub free: u64,
 }
 
 /// Sorted by what the user can do about it.
@@ -26,6 +38,8 @@ pub enum StorageErrorKind {
     Denied,
     /// ENOENT where a file must be, a file shorter than it was, a folder that vanished.
     Missing,
+    /// Another file system than the torrent's is where its folder was (G9): mount the right one.
+    Absent,
     /// Something else is there: a foreign file (G7), a symlink, a folder in place of a file.
     Occupied,
     /// Another process holds the state directory.
@@ -48,6 +62,8 @@ pub enum StorageOp {
     Check,
     Lock,
     Log,
+    /// Look whether it works again.
+    Probe,
 }
 
 impl fmt::Display for StorageOp {
@@ -62,6 +78,7 @@ impl fmt::Display for StorageOp {
             Self::Check => "check",
             Self::Lock => "lock",
             Self::Log => "keep the record of",
+            Self::Probe => "write to",
         })
     }
 }
@@ -78,6 +95,23 @@ impl fmt::Display for StorageError {
 
 impl std::error::Error for StorageError {}
 
+impl StorageErrorKind {
+    /// Whether the cause may go away without anybody deciding anything about the torrent: a disk that is
+    /// full is emptied, a file system is mounted again.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::NoSpace
+            | Self::Denied
+            | Self::Missing
+            | Self::Absent
+            | Self::TooManyFiles
+            | Self::Io => true,
+            Self::Occupied | Self::Locked => false,
+        }
+    }
+}
+
 impl StorageError {
     /// What the user can do, in one sentence; `None` where we know nothing better than the message.
     #[must_use]
@@ -92,6 +126,9 @@ impl StorageError {
             StorageErrorKind::Missing => {
                 Some("it was moved or changed by another program; run again to check the files")
             }
+            StorageErrorKind::Absent => Some(
+                "mount it and run the same command again; to start anew in this folder: --recheck",
+            ),
             StorageErrorKind::Occupied => {
                 Some("move it away, choose another folder with -d, or permit it with --overwrite")
             }

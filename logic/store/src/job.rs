@@ -58,7 +58,7 @@ pub struct SpillBlock<B> {
 }
 
 /// One thing for the disk to do. Jobs of one storage may overtake each other, except that a `Verify`,
-/// `Sync` or `Close` comes after every job of its storage that was handed over before it.
+/// `Sync`, `Probe` or `Close` comes after every job of its storage that was handed over before it.
 #[derive(Debug)]
 pub struct DiskJob<B> {
     pub storage: StorageId,
@@ -93,6 +93,9 @@ pub enum DiskTask<B> {
     Recheck { piece: PieceIndex },
     /// Make everything committed so far durable, and set the commit mark.
     Sync,
+    /// Something failed: look whether the storage works again and has room for so many bytes. Changes no
+    /// file; what is recorded and perhaps not on the disk is hashed again.
+    Probe { needs: u64 },
     /// As `Sync`, then let go of files, log and lock. No job of this storage follows.
     Close,
 }
@@ -155,5 +158,8 @@ pub enum DiskResult<B> {
         result: Result<(), LoadError>,
     },
     Synced(Result<(), StorageError>),
+    /// It works. The pieces are not what was recorded, and were struck from the record; of those that were not
+    /// finished, the spilled blocks.
+    Probed(Result<Vec<PieceIndex>, StorageError>),
     Closed(Result<(), StorageError>),
 }

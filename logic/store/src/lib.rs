@@ -15,7 +15,7 @@ mod job;
 mod log;
 
 pub use block::{BlockBuf, BlockPool, BufSource};
-pub use error::{StorageError, StorageErrorKind, StorageOp};
+pub use error::{Room, StorageError, StorageErrorKind, StorageOp};
 pub use files::{FileSource, Found, NoFiles, Payload};
 pub use job::{
     CommitError, Committed, Digest, DiskDone, DiskJob, DiskResult, DiskTask, HashRun, HashState,

@@ -94,6 +94,11 @@ pub enum Notice {
     Metadata(InfoBytes),
     /// Somebody changed the files: so many pieces are not right any more, and are fetched again if wanted.
     Lost { pieces: u32 },
+    /// The disk said no: the torrent has no peers now, and goes on when the disk says yes. Told again when
+    /// more is known.
+    Halted(StorageError),
+    /// … which it does.
+    Resumed,
     /// The disk said no: the torrent has stopped, and what was verified is safe.
     Failed(StorageError),
     /// `stop` is through: everything is flushed and the storage let go of.

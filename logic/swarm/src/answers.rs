@@ -2,7 +2,8 @@
 
 use torr_base::{BLOCK_LEN, Instant, Key, PieceIndex};
 use torr_store::{
-    BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, LoadError, StorageError,
+    BufSource, CommitError, Committed, Digest, DiskDone, DiskResult, LoadError, SpillBlock,
+    StorageError,
 };
 use torr_wire::Message;
 
@@ -73,26 +74,14 @@ impl<B> Swarm<B> {
                 self.rechecked(now, piece, result, bufs, out);
             }
             DiskResult::Spilled { blocks, result } => {
-                let mut last = None;
-                for spilled in blocks {
-                    self.assembly.spilled(spilled.block, result.is_ok());
-                    bufs.put(spilled.buf);
-                    last = Some(spilled.block.piece);
-                }
-                out.push(Action::BufsFree);
-                if let Err(error) = result {
-                    self.fail(now, error, bufs, out);
-                } else if let Some(piece) = last
-                    && self.phase == Phase::Active
-                {
-                    self.verify_if_on_disk(piece, out);
-                }
+                self.spills_answered(now, blocks, result, bufs, out);
             }
             DiskResult::Synced(result) => match result {
                 Ok(()) if self.is_complete() => out.push(Action::Tell(Notice::Synced)),
                 Ok(()) => {}
                 Err(error) => self.fail(now, error, bufs, out),
             },
+            DiskResult::Probed(result) => self.probed(now, result, bufs, out),
             DiskResult::Closed(result) => {
                 if let Err(error) = result {
                     out.push(Action::Tell(Notice::Failed(error)));
@@ -105,6 +94,38 @@ impl<B> Swarm<B> {
             }
         }
         self.close_if_idle(out);
+        self.halt_goes_on(now, bufs, out);
+    }
+
+    /// Blocks of unfinished pieces were written, or not.
+    fn spills_answered(
+        &mut self,
+        now: Instant,
+        blocks: Vec<SpillBlock<B>>,
+        result: Result<(), StorageError>,
+        bufs: &mut dyn BufSource<B>,
+        out: &mut Outbox<B>,
+    ) {
+        let keep = matches!(&result, Err(error) if self.waits_out(error.kind));
+        let mut last = None;
+        for spilled in blocks {
+            last = Some(spilled.block.piece);
+            if keep {
+                let left = self.assembly.unspilled(spilled.block, spilled.buf);
+                left.into_iter().for_each(|buf| bufs.put(buf));
+            } else {
+                self.assembly.spilled(spilled.block, result.is_ok());
+                bufs.put(spilled.buf);
+            }
+        }
+        out.push(Action::BufsFree);
+        if let Err(error) = result {
+            self.fail(now, error, bufs, out);
+        } else if let Some(piece) = last
+            && self.phase == Phase::Active
+        {
+            self.verify_if_on_disk(piece, out);
+        }
     }
 
     /// A piece passed, failed, or did not get to the disk.
@@ -115,6 +136,16 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
+        if let Err(CommitError::Storage(error)) = &done.result
+            && self.waits_out(error.kind)
+        {
+            for buf in self.assembly.put_back(done.piece, done.blocks) {
+                bufs.put(buf);
+            }
+            let error = error.clone();
+            self.fail(now, error, bufs, out);
+            return;
+        }
         for buf in done.blocks.drain(..) {
             bufs.put(buf);
         }
@@ -261,7 +292,7 @@ impl<B> Swarm<B> {
         empty.into_iter().for_each(|piece| self.abandon(piece));
     }
 
-    /// The disk said no: everything stops here, and says why.
+    /// The disk said no: everything stops here, for good or for a while, and says why.
     pub(crate) fn fail(
         &mut self,
         now: Instant,
@@ -270,7 +301,9 @@ impl<B> Swarm<B> {
         out: &mut Outbox<B>,
     ) {
         match self.phase {
-            Phase::Active => {
+            Phase::Active if self.waits_out(error.kind) => self.halt(now, error, bufs, out),
+            Phase::Halted if self.waits_out(error.kind) => self.halt_again(error, out),
+            Phase::Active | Phase::Halted => {
                 self.phase = Phase::Failed;
                 out.push(Action::Tell(Notice::Failed(error)));
                 self.part_all(now, bufs, out);

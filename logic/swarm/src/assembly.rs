@@ -8,6 +8,7 @@
 //! It does not know peers beyond their key, nor which piece should be opened next.
 
 mod away;
+mod shed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

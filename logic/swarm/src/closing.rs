@@ -50,9 +50,14 @@ impl Closing {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.pieces.clear();
+        self.take();
+    }
+
+    /// The same; gives what waited.
+    pub(crate) fn take(&mut self) -> Vec<PieceIndex> {
         self.since = None;
         self.fresh = 0;
+        std::mem::take(&mut self.pieces)
     }
 }
 
@@ -79,6 +84,16 @@ impl<B> Swarm<B> {
         if full || self.is_batch() || !self.company_comes() {
             self.hand_over(out);
         }
+    }
+
+    /// A piece is to be handed over with the next ones though the disk did not take it before. False where
+    /// it is not whole.
+    pub(crate) fn commit_again(&mut self, piece: PieceIndex) -> bool {
+        let whole = self.assembly.begin_commit(piece);
+        if whole {
+            self.closing.pieces.push(piece);
+        }
+        whole
     }
 
     /// Hands the waiting pieces to the disk, and before them what has come of others. True if there was
@@ -145,7 +160,7 @@ impl<B> Swarm<B> {
             Phase::Stopping => {
                 self.spill(piece, out);
             }
-            Phase::Active | Phase::Stopped | Phase::Failed => {}
+            Phase::Active | Phase::Halted | Phase::Stopped | Phase::Failed => {}
         }
         free
     }

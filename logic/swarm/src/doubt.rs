@@ -159,7 +159,7 @@ impl<B> Swarm<B> {
 
     fn tell_lost(&mut self, now: Instant, bufs: &mut dyn BufSource<B>, out: &mut Outbox<B>) {
         let lost = std::mem::take(&mut self.doubt.lost);
-        if lost.is_empty() || self.phase != Phase::Active {
+        if lost.is_empty() || !matches!(self.phase, Phase::Active | Phase::Halted) {
             return;
         }
         let believes = self.peers.iter().filter(|(_, peer)| {

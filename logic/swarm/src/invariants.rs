@@ -80,7 +80,7 @@ impl<B> Swarm<B> {
             }
         }
         assert!(asked.is_empty(), "asked for although it is here: {asked:?}");
-        if matches!(self.phase, Phase::Stopping | Phase::Stopped | Phase::Failed) {
+        if self.phase != Phase::Active {
             assert!(self.peers.is_empty());
         }
     }

@@ -34,6 +34,7 @@ mod closing;
 mod dialer;
 mod donthave;
 mod doubt;
+mod halt;
 mod init;
 mod invariants;
 mod metadata;
@@ -52,6 +53,7 @@ pub use action::{
     Action, CloseReason, ConnKey, ConnMark, Idle, Incompatible, Misbehaved, Notice, Outbox,
     PeerKey, PeerMark,
 };
+pub use halt::storage_wait;
 pub use init::{FilePieces, SwarmInit};
 pub use metadata::{InfoBytes, MetadataStats};
 pub use peer::{NewPeer, PeerCx, Sources};

@@ -15,6 +15,7 @@ use crate::choker::Choker;
 use crate::closing::Closing;
 use crate::dialer::{Dialer, Parted};
 use crate::doubt::Doubt;
+use crate::halt::Halt;
 use crate::init::{FilePieces, SwarmInit};
 use crate::metadata::Metadata;
 use crate::peer::{NewPeer, Peer, PeerCx};
@@ -53,6 +54,8 @@ pub struct SwarmConfig {
     pub peers_max: usize,
     /// Connections up to which the swarm dials on its own.
     pub dial_until: usize,
+    /// Whether a disk that says no is waited for, instead of being the end.
+    pub waits: bool,
     /// Blocks that unfinished pieces may hold; what is beyond goes to the disk unverified.
     pub assembly_blocks: usize,
 }
@@ -60,10 +63,12 @@ pub struct SwarmConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Active,
+    /// The disk said no, and is looked at until it says yes; no peers meanwhile.
+    Halted,
     /// Flushing; no peers any more.
     Stopping,
     Stopped,
-    /// The disk said no.
+    /// The disk said no, for good.
     Failed,
 }
 
@@ -77,6 +82,7 @@ pub(crate) enum Job {
     Verify,
     Recheck,
     Sync,
+    Probe,
     Close,
 }
 
@@ -121,6 +127,7 @@ pub struct Swarm<B> {
     pub(crate) web: WebSeeds<B>,
     pub(crate) blame: Blame,
     pub(crate) doubt: Doubt,
+    pub(crate) halt: Halt,
     /// Until others have all pieces, if that was asked for.
     pub(crate) super_seed: Option<SuperSeed>,
     /// Where peers see us.
@@ -167,6 +174,7 @@ impl<B> Swarm<B> {
             web: WebSeeds::new(None, now),
             blame: Blame::default(),
             doubt: Doubt::default(),
+            halt: Halt::default(),
             super_seed: None,
             seen: Seen::default(),
             jobs: Slab::new(),
@@ -647,7 +655,7 @@ impl<B> Swarm<B> {
         if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
             return;
         }
-        let failed = self.phase == Phase::Failed;
+        let failed = matches!(self.phase, Phase::Failed | Phase::Halted);
         if !failed {
             self.commit_closing(out);
         }

@@ -37,8 +37,10 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        if self.phase != Phase::Active {
-            return;
+        match self.phase {
+            Phase::Active => {}
+            Phase::Halted => return self.look_if_due(now, out),
+            Phase::Stopping | Phase::Stopped | Phase::Failed => return,
         }
         self.commit_if_due(now, out);
         if self.is_alone() {
@@ -69,8 +71,10 @@ impl<B> Swarm<B> {
     /// anything.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.phase != Phase::Active {
-            return None;
+        match self.phase {
+            Phase::Active => {}
+            Phase::Halted => return self.look_due(),
+            Phase::Stopping | Phase::Stopped | Phase::Failed => return None,
         }
         let tick = self.ticked + TICK;
         let closing = self.closing.due();

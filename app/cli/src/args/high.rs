@@ -100,6 +100,8 @@ pub(crate) struct Disk {
     pub(crate) recheck: bool,
     pub(crate) trust: bool,
     pub(crate) preallocate: bool,
+    /// A disk that says no is waited for.
+    pub(crate) waits: bool,
     pub(crate) state: PathBuf,
     pub(crate) memory: u64,
     pub(crate) io: IoMode,
@@ -161,6 +163,7 @@ impl High {
                 recheck: low.recheck,
                 trust: low.trust,
                 preallocate: settings.flag("preallocate")?,
+                waits: settings.flag("wait-for-space")? || goal.seeds(),
                 state: state_dir(env, &settings)?,
                 memory: settings.parse("memory", parse_memory)?.unwrap_or(64 << 20),
                 io: settings.parse("io", parse_io)?.unwrap_or_default(),

@@ -162,6 +162,10 @@ pub(crate) struct DownloadArgs {
     /// Reserve the space before the download
     #[arg(long, help_heading = "Disk")]
     pub(crate) preallocate: bool,
+    /// When the disk is full, fails or is not mounted: wait and go on by itself (as with --seed) instead of
+    /// ending
+    #[arg(long, help_heading = "Disk")]
+    pub(crate) wait_for_space: bool,
     /// Where to keep what is needed to resume [default: $XDG_STATE_HOME/torr]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, help_heading = "Disk")]
     pub(crate) state: Option<OsString>,

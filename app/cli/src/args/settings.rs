@@ -22,6 +22,7 @@ pub(crate) const SETTINGS: [(&str, &str); 26] = [
     ("memory", "64MiB"),
     ("io", "auto"),
     ("preallocate", "false"),
+    ("wait-for-space", "false"),
     ("down", "none"),
     ("up", "none"),
     ("port", ""),
@@ -206,6 +207,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
     ];
     let flags = [
         ("preallocate", args.preallocate),
+        ("wait-for-space", args.wait_for_space),
         ("no-upload", args.no_upload),
         ("no-dht", args.no_dht),
         ("lsd", args.lsd),

@@ -233,6 +233,7 @@ fn create_hint(kind: StorageErrorKind) -> Option<&'static str> {
         }
         StorageErrorKind::Denied => Some("its files must be readable for you"),
         StorageErrorKind::NoSpace
+        | StorageErrorKind::Absent
         | StorageErrorKind::Occupied
         | StorageErrorKind::Locked
         | StorageErrorKind::TooManyFiles

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use torr::{AddTorrent, Choose, CloseReason, Torrent, TorrentState, TorrentStats};
+use torr::{AddTorrent, Choose, CloseReason, StorageError, Torrent, TorrentState, TorrentStats};
 
 use crate::download::Facts;
+use crate::download::news::waits_for;
 use crate::download::view::{Phase, Summary, View, ratio};
 use crate::failure::Exit;
 
@@ -53,6 +54,8 @@ pub(crate) struct Job {
     pub(crate) checking: Option<(u64, u64)>,
     /// Why nothing comes.
     pub(crate) stalled: Option<String>,
+    /// Why its storage is waited for.
+    pub(crate) halted: Option<StorageError>,
     /// What a web seed last did wrong.
     pub(super) web_failure: Option<String>,
     /// Somebody was sent to find out why.
@@ -103,6 +106,7 @@ impl Job {
             },
             checking: None,
             stalled: None,
+            halted: None,
             web_failure: None,
             asking: false,
             failed: None,
@@ -119,7 +123,9 @@ impl Job {
     pub(crate) fn tick(&mut self, now: Instant) {
         let Some(stats) = self.stats() else { return };
         let here = stats.downloaded + stats.metadata.map_or(0, |metadata| metadata.done);
-        if here != self.downloaded || !matches!(self.stage, Stage::Seeking | Stage::Active) {
+        let waits = self.halted.is_some();
+        if here != self.downloaded || waits || !matches!(self.stage, Stage::Seeking | Stage::Active)
+        {
             self.downloaded = here;
             self.last_byte = now;
             self.stalled = None;
@@ -174,7 +180,10 @@ impl Job {
         let mut view = View {
             name: self.name.clone(),
             total: self.size,
-            stalled: self.stalled.clone(),
+            stalled: match &self.halted {
+                Some(error) => Some(waits_for(error)),
+                None => self.stalled.clone(),
+            },
             phase: self.phase(stats.as_ref()),
             ..View::default()
         };
@@ -201,7 +210,10 @@ impl Job {
     }
 
     fn phase(&self, stats: Option<&TorrentStats>) -> Phase {
+        let waits = self.halted.is_some();
         match self.stage {
+            Stage::Stopping | Stage::Ended => Phase::Stopping,
+            _ if waits => Phase::Waiting,
             Stage::Seeking => Phase::Metadata,
             Stage::Opening => Phase::Checking,
             Stage::Active if stats.is_some_and(|s| s.state == TorrentState::Seeding) => {
@@ -210,7 +222,6 @@ impl Job {
             Stage::Active => Phase::Downloading,
             Stage::Complete => Phase::Syncing,
             Stage::Done { .. } => Phase::Seeding,
-            Stage::Stopping | Stage::Ended => Phase::Stopping,
         }
     }
 

@@ -258,6 +258,7 @@ fn plan_one(high: &High, named: Named) -> Result<Planned, Failure> {
         super_seed: high.super_seed,
         extra_trackers: high.network.trackers.clone(),
         preallocate: high.disk.preallocate,
+        waits: high.disk.waits,
         overwrite: high.disk.overwrite,
         recheck: high.disk.recheck,
         trust: high.disk.trust,

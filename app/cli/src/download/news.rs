@@ -33,13 +33,45 @@ pub(crate) fn storage(name: &str, error: &StorageError) -> Failure {
         StorageErrorKind::NoSpace => Exit::NoSpace,
         StorageErrorKind::Denied
         | StorageErrorKind::Missing
+        | StorageErrorKind::Absent
         | StorageErrorKind::Occupied
         | StorageErrorKind::Locked
         | StorageErrorKind::TooManyFiles
         | StorageErrorKind::Io => Exit::Storage,
     };
     let why = printable(&error.to_string()).into_owned();
-    Failure::new(exit, name, why).maybe_hint(error.hint())
+    Failure {
+        errno: error.errno,
+        file: Some(printable(&error.path).into_owned()),
+        ..Failure::new(exit, name, why).maybe_hint(error.hint())
+    }
+}
+
+/// What a torrent waits for whose storage said no, in a few words.
+pub(super) fn waits_for(error: &StorageError) -> String {
+    let path = printable(&error.path);
+    match (error.kind, error.room) {
+        (StorageErrorKind::NoSpace, Some(room)) => format!(
+            "waiting for space on {path} (needs {}, {} free)",
+            units::size(room.needs),
+            units::size(room.free)
+        ),
+        (StorageErrorKind::NoSpace, None) => {
+            format!("waiting for space: {}", printable(&error.to_string()))
+        }
+        (StorageErrorKind::Absent, _) => {
+            format!("waiting for {path}: {}", printable(&error.detail))
+        }
+        (
+            StorageErrorKind::Denied
+            | StorageErrorKind::Missing
+            | StorageErrorKind::Occupied
+            | StorageErrorKind::Locked
+            | StorageErrorKind::TooManyFiles
+            | StorageErrorKind::Io,
+            _,
+        ) => format!("waiting for the disk: {}", printable(&error.to_string())),
+    }
 }
 
 /// The same for metadata that cannot be used.
@@ -196,12 +228,55 @@ impl Run {
                 ));
             }
             Event::Warning(text) => self.screen.warn(&job.name, &text),
+            Event::Halted(error) => self.halted(index, error),
+            Event::Resumed => self.resumed(index),
             Event::Failed(error) => {
                 let failure = storage(&job.name, &error);
                 self.fail(index, failure);
             }
             Event::Stopped => job.stage = Stage::Ended,
         }
+    }
+
+    /// The storage of a torrent said no, and it waits.
+    fn halted(&mut self, index: usize, error: StorageError) {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        let failure = storage(&job.name, &error);
+        let known = |before: &StorageError| before.kind == error.kind && before.room.is_some();
+        let old = job.halted.as_ref().is_some_and(known);
+        let room = error.room;
+        let text = waits_for(&error);
+        job.halted = Some(error);
+        if old {
+            // Only the figures are new, and the bar shows them.
+            return;
+        }
+        let mut fields = failure.json();
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("waiting".to_owned(), json!(true));
+            fields.insert("needs".to_owned(), json!(room.map(|room| room.needs)));
+            fields.insert("free".to_owned(), json!(room.map(|room| room.free)));
+        }
+        self.screen.warn(&job.name, &text);
+        self.screen.json("error", job.json(fields));
+    }
+
+    fn resumed(&mut self, index: usize) {
+        let Some(job) = self.jobs.get_mut(index) else {
+            return;
+        };
+        let Some(error) = job.halted.take() else {
+            return;
+        };
+        self.screen.say(&format!("{}: going on", job.name));
+        let why = format!("over: {}", printable(&error.to_string()));
+        let fields = json!({
+            "code": 0, "what": job.name, "why": plain(&why), "errno": error.errno,
+            "file": printable(&error.path), "waiting": false,
+        });
+        self.screen.json("error", job.json(fields));
     }
 
     /// The files of a torrent are known that was a mere link.
@@ -343,5 +418,47 @@ impl Run {
             };
             let _ = news.send(News::Hook(index, result)).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use torr::{Room, StorageOp};
+
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_named() {
+        let full = StorageError {
+            kind: StorageErrorKind::NoSpace,
+            op: StorageOp::Probe,
+            path: "/data".to_owned(),
+            offset: None,
+            detail: "there is not enough room on it".to_owned(),
+            errno: Some("ENOSPC"),
+            room: Some(Room {
+                needs: 40_000_000,
+                free: 1_000_000,
+            }),
+        };
+        let text = "waiting for space on /data (needs 40.0 MB, 1.0 MB free)";
+        assert_eq!(waits_for(&full), text);
+        let absent = StorageError {
+            kind: StorageErrorKind::Absent,
+            detail: "the file system that holds the torrent is not mounted any more".to_owned(),
+            room: None,
+            ..full.clone()
+        };
+        let text =
+            "waiting for /data: the file system that holds the torrent is not mounted any more";
+        assert_eq!(waits_for(&absent), text);
+        let broken = StorageError {
+            kind: StorageErrorKind::Io,
+            op: StorageOp::Write,
+            detail: "Input/output error".to_owned(),
+            ..absent
+        };
+        let text = "waiting for the disk: cannot write /data: Input/output error";
+        assert_eq!(waits_for(&broken), text);
     }
 }

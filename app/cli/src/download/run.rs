@@ -378,10 +378,7 @@ impl Run {
         let Some(job) = self.jobs.get_mut(index) else {
             return;
         };
-        let fields = json!({
-            "code": failure.exit.code(), "what": failure.what, "why": failure.why, "hint": failure.hint,
-        });
-        self.screen.json("error", job.json(fields));
+        self.screen.json("error", job.json(failure.json()));
         job.failed.get_or_insert(failure.exit);
         self.stop(index);
     }

@@ -35,6 +35,8 @@ pub(crate) enum Phase {
     Syncing,
     Seeding,
     Stopping,
+    /// The storage said no; why is in `stalled`.
+    Waiting,
     /// Files of this machine are read.
     Hashing,
 }
@@ -47,6 +49,10 @@ impl View {
             Phase::Checking => format!("{}  checking what is there", self.share()),
             Phase::Syncing => format!("{}  making it durable", self.share()),
             Phase::Stopping => format!("{}  saving and saying goodbye", self.share()),
+            Phase::Waiting => {
+                let why = self.stalled.as_deref().unwrap_or("waiting for the disk");
+                format!("{}  {why}", self.share())
+            }
             Phase::Hashing => format!("{}  {}", self.share(), units::rate(self.down)),
             Phase::Seeding => format!(
                 "seeding  ↑ {}  uploaded {} (ratio {:.2})  {}",
@@ -207,6 +213,17 @@ mod tests {
         };
         let line = "seeding  ↑ 3.2 MB/s  uploaded 150 B (ratio 1.50)  1 peer (21 seeds)";
         assert_eq!(seeding.line(), line);
+    }
+
+    #[test]
+    fn a_line_that_waits() {
+        let waiting = View {
+            phase: Phase::Waiting,
+            stalled: Some("waiting for space on /data (needs 40.0 MB, 1.0 MB free)".to_owned()),
+            ..view()
+        };
+        let line = " 41%  2.4/5.9 GB  waiting for space on /data (needs 40.0 MB, 1.0 MB free)";
+        assert_eq!(waiting.line(), line);
     }
 
     #[test]

@@ -231,6 +231,7 @@ fn help_manual_and_completions_are_there_for_all_that_is_built() {
         "--select",
         "--stall-timeout",
         "--preallocate",
+        "--wait-for-space",
         "--exec",
         "--no-upload",
         "--encrypt",

@@ -209,6 +209,61 @@ fn a_full_disk_is_status_5_and_loses_nothing() {
     );
 }
 
+/// With `--wait-for-space` it says what it waits for, and goes on by itself, fetching nothing twice.
+#[test]
+fn a_full_disk_is_waited_for_if_that_is_asked_for() {
+    let world = World::new();
+    let size = 20_000_000;
+    let torrent = world.share_file("big.bin", size, None);
+    let _seed = world.seed(&torrent, &[]);
+    std::fs::create_dir(world.path("small")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=10m tmpfs small || exit 99\n\
+         $TORR {torrent} -d small --wait-for-space --json >told & torr=$!\n\
+         for n in $(seq 300); do grep -q '\"needs\":[0-9]' told && break; sleep 0.1; done\n\
+         sleep 2\n\
+         mount -o remount,size=64m small || exit 99\n\
+         wait $torr; echo $?\n\
+         cmp small/big.bin share/big.bin && echo same"
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "--propagation", "private"]);
+    if !is_root() {
+        command.arg("-r");
+    }
+    command
+        .args(["/bin/sh", "-c", &script])
+        .current_dir(world.dir.path());
+    command
+        .env("TORR", env!("CARGO_BIN_EXE_torr"))
+        .env("HOME", world.dir.path());
+    let ran = ran(command);
+    assert_eq!(ran.out, "0\nsame\n", "{}", ran.err);
+    let told = std::fs::read_to_string(world.path("told")).unwrap();
+    let told = crate::common::objects(&told);
+    let errors: Vec<_> = told.iter().filter(|o| o["t"] == "error").collect();
+    let [first, .., more, over] = errors[..] else {
+        panic!("{errors:?}");
+    };
+    assert_eq!(
+        (&first["errno"], &first["code"]),
+        (&"ENOSPC".into(), &5.into())
+    );
+    assert!(first["file"].as_str().unwrap().ends_with("small/big.bin"));
+    assert_eq!(
+        (&first["waiting"], &more["waiting"]),
+        (&true.into(), &true.into())
+    );
+    assert!(more["needs"].as_u64() > more["free"].as_u64(), "{more}");
+    assert_eq!(
+        (&over["waiting"], &over["code"]),
+        (&false.into(), &0.into())
+    );
+    let done = told.iter().find(|o| o["t"] == "done").unwrap();
+    let fetched = done["downloaded"].as_u64().unwrap();
+    assert!(fetched < size as u64 * 3 / 2, "{fetched} of {size}");
+}
+
 fn is_root() -> bool {
     let id = std::process::Command::new("id").arg("-u").output().unwrap();
     id.stdout == b"0\n"

@@ -131,7 +131,7 @@ fn draft_file((path, bytes): &(String, Vec<u8>)) -> DraftFile {
     }
 }
 
-fn sha1(bytes: &[u8]) -> [u8; 20] {
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
     use sha1::Digest as _;
     sha1::Sha1::digest(bytes).into()
 }

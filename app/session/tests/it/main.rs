@@ -4,6 +4,7 @@
 
 mod common;
 mod dht;
+mod faults;
 mod limits;
 mod magnet;
 mod pex;

@@ -181,6 +181,8 @@ async fn events_come_in_their_order() {
             | Event::PeerBanned { .. }
             | Event::WebSeed { .. }
             | Event::Warning(_)
+            | Event::Halted(_)
+            | Event::Resumed
             | Event::Failed(_) => panic!("{event:?}"),
         });
     }

@@ -245,7 +245,7 @@ impl Rig {
         self.answers.recv_timeout(PATIENCE).unwrap()
     }
 
-    fn ask(&self, task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
+    pub(crate) fn ask(&self, task: DiskTask<BlockBuf>) -> DiskResult<BlockBuf> {
         let job = self.submit(task);
         let done = self.answer();
         assert_eq!(done.job, job);

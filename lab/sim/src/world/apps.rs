@@ -124,6 +124,21 @@ impl<F: Fidelity> World<F> {
                 }
                 Notice::Lost { .. } => unreachable!("nobody changes files here"),
                 Notice::Synced => told.synced = told.synced.or(Some(now)),
+                Notice::Halted(_) => {
+                    let received = home.torrent.and_then(|key| home.node.stats(key));
+                    let received = received.map_or(0, |stats| stats.swarm.downloaded);
+                    told.halted.get_or_insert((now, received));
+                }
+                Notice::Resumed => {
+                    told.resumed += 1;
+                    let (since, before) = told.halted.take().expect("it was halted");
+                    let received = home.torrent.and_then(|key| home.node.stats(key));
+                    let received = received.map_or(0, |stats| stats.swarm.downloaded);
+                    assert_eq!(
+                        received, before,
+                        "node {host} fetched what it could not keep since {since:?}"
+                    );
+                }
                 Notice::Failed(error) => told.failed = Some(error),
                 Notice::Stopped => {
                     told.stopped = Some(now);

@@ -61,6 +61,7 @@ impl Memory {
                 result: Ok(()),
             },
             DiskTask::Sync => DiskResult::Synced(Ok(())),
+            DiskTask::Probe { .. } => DiskResult::Probed(Ok(Vec::new())),
             DiskTask::Close => DiskResult::Closed(Ok(())),
         };
         DiskDone {
@@ -148,6 +149,7 @@ impl Side {
             peers,
             nodes: Vec::new(),
             sequential: false,
+            waits: false,
             super_seed: false,
         };
         let key = node.add_torrent(Instant::ZERO, init).unwrap();

@@ -207,6 +207,7 @@ impl Rig {
             peers: Vec::new(),
             nodes: Vec::new(),
             sequential: false,
+            waits: false,
             super_seed: setup.super_seed,
         };
         let key = node.add_torrent(now, init).unwrap();
@@ -424,6 +425,7 @@ impl Rig {
                 DiskResult::Rechecked { piece, result }
             }
             DiskTask::Sync => DiskResult::Synced(Ok(())),
+            DiskTask::Probe { .. } => DiskResult::Probed(Ok(Vec::new())),
             DiskTask::Close => DiskResult::Closed(Ok(())),
         };
         let (storage, job) = (job.storage, job.job);
@@ -540,7 +542,11 @@ fn blocks_of(task: &DiskTask<Blk>) -> usize {
         DiskTask::Hash { runs, .. } => runs.iter().map(|run| run.blocks.len()).sum(),
         DiskTask::Load { .. } => 1,
         DiskTask::Spill { blocks } => blocks.len(),
-        DiskTask::Verify { .. } | DiskTask::Recheck { .. } | DiskTask::Sync | DiskTask::Close => 0,
+        DiskTask::Verify { .. }
+        | DiskTask::Recheck { .. }
+        | DiskTask::Sync
+        | DiskTask::Probe { .. }
+        | DiskTask::Close => 0,
     }
 }
 

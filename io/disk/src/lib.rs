@@ -47,5 +47,6 @@ pub use hash_files::{Walked, WalkedFile, hash_files, walk};
 pub use hook::{Call, Hook};
 pub use kept::kept_torrent;
 pub use pool::Disk;
+pub use root::make_folder;
 pub use serve::{Served, Server};
 pub use spec::{DiskConfig, IoMode, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};

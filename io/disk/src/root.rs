@@ -15,6 +15,15 @@ use torr_store::{StorageError, StorageOp};
 use crate::errno::{Sys, failed};
 use crate::hook::{Call, Hook};
 
+/// Makes a folder that is not there, with those above it, and makes them durable: for a process that gives up
+/// the right to make folders before a torrent is opened.
+///
+/// # Errors
+/// Where that cannot be done; a folder that is there is fine, whatever may be done in it.
+pub fn make_folder(path: &Path) -> Result<(), StorageError> {
+    Root::create(path, Hook::default()).map(drop)
+}
+
 /// A folder that files are opened in by relative paths with `/` between the components.
 #[derive(Debug)]
 pub(crate) struct Root {

@@ -7,6 +7,7 @@
 //! - No other program (`execve`), and no other process (`fork`, `clone` without a thread).
 //! - No look into, and no hand in, another process (`ptrace`, `process_vm_*`, `pidfd_getfd`).
 //! - No other world: mounts, namespaces, roots, files by handle.
+//! - No change of modes, owners, times and attributes of files, which Landlock leaves open.
 //! - Nothing of the kernel that is for administrators, and little of what it was most often broken by: BPF,
 //!   `io_uring`, `userfaultfd`, performance events, keys, and families of sockets besides IP and Unix.
 //! - No key presses into the terminal that torr was started from (`TIOCSTI`).
@@ -48,6 +49,31 @@ const DENIED: &[c_long] = &[
     libc::SYS_setns,
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
+    // Marks of files, which Landlock does not hold and torr does not set.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
     // What the kernel was most often broken by.
     libc::SYS_bpf,
     libc::SYS_io_uring_setup,
@@ -87,6 +113,9 @@ const DENIED: &[c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_modify_ldt,
 ];
+
+/// Which libc does not have for all machines.
+const FCHMODAT2: c_long = 452;
 
 /// The last call that was looked at, `mseal`: numbers beyond `open_tree` are the same on all machines. The
 /// calls of x32 are beyond it as well.
@@ -221,6 +250,23 @@ fn program(machine: u32) -> Vec<sock_filter> {
     }
     socket.push(answer(EAFNOSUPPORT));
     out.extend(when(libc::SYS_socket, &socket));
+    out.push(answer(ALLOW));
+    out
+}
+
+/// A program that denies one call, as a kernel without it would.
+#[cfg(test)]
+pub(crate) fn only(call: c_long, errno: i32) -> Vec<sock_filter> {
+    // SAFETY: it takes numbers only.
+    assert_eq!(
+        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) },
+        0
+    );
+    let mut out = vec![load(NUMBER)];
+    out.extend(when(
+        call,
+        &[answer(libc::SECCOMP_RET_ERRNO | errno as u32)],
+    ));
     out.push(answer(ALLOW));
     out
 }

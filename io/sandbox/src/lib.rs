@@ -30,8 +30,13 @@ mod calls;
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(test)]
+mod names;
 #[cfg(target_os = "linux")]
 mod probe;
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -183,6 +183,15 @@ const TRIES: &[(&str, Part, Attempt)] = &[
     ("remove a file outside", Part::Files, |ground| {
         io(fs::remove_file(ground.outside("removed")?))
     }),
+    (
+        "change the mode of a file outside",
+        Part::SystemCalls,
+        |ground| {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            let changed = rustix::fs::chmod(ground.outside(SECRET)?, mode);
+            io(changed.map_err(io::Error::from))
+        },
+    ),
     ("cut a file outside", Part::Truncation, |ground| {
         let path = ground.outside(SECRET)?;
         let path = std::ffi::CString::new(path.as_os_str().as_bytes());

@@ -27,6 +27,10 @@ mod hash_files;
 mod hook;
 mod kept;
 mod log_file;
+// The names that all layers meet.
+#[cfg(test)]
+#[path = "../../sandbox/src/names.rs"]
+mod names;
 mod open;
 mod plan;
 mod pool;

@@ -24,8 +24,10 @@ const FOLDERS: &[&str] = &[
     "/lib64",
     "/nix/store",
     "/gnu/store",
-    "/etc/ssl",
-    "/etc/pki",
+    // Not what is beside them: private keys.
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
     "/etc/ca-certificates",
     "/etc/static",
     // Where resolv.conf is a link to; it is replaced when the network changes.
@@ -51,6 +53,9 @@ const FILES: &[&str] = &[
     "/etc/nscd.conf",
     "/etc/ld.so.cache",
     "/etc/localtime",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cert.pem",
     "/proc/cpuinfo",
     "/proc/meminfo",
     "/proc/sys/vm/overcommit_memory",

@@ -79,7 +79,11 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     if let Some((folder, error)) = taken.unmade.take() {
-        let failure = storage_failure(&input::shown(folder.as_os_str()), &error);
+        let option = match folder == high.dir {
+            true => "--dir",
+            false => "--state",
+        };
+        let failure = storage_failure(option, &error);
         problems.add(&failure);
         problems.end(failure.exit);
         return Ok(failure.exit);

@@ -258,10 +258,8 @@ fn program(machine: u32) -> Vec<sock_filter> {
 #[cfg(test)]
 pub(crate) fn only(call: c_long, errno: i32) -> Vec<sock_filter> {
     // SAFETY: it takes numbers only.
-    assert_eq!(
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) },
-        0
-    );
+    let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(done, 0);
     let mut out = vec![load(NUMBER)];
     out.extend(when(
         call,

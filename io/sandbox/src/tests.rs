@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
@@ -145,7 +145,7 @@ fn system_calls_are_denied_in_words_that_every_libc_knows() {
         let none = std::ptr::null::<u8>();
         // SAFETY: each of them is denied before an argument is looked at.
         let call = |number| unsafe { libc::syscall(number, none, none, none, none, none) };
-        let answer = |number| (call(number) == -1).then(|| errno_now());
+        let answer = |number| (call(number) == -1).then(errno_now);
         assert_eq!(answer(libc::SYS_execve), Some(libc::EPERM));
         assert_eq!(answer(libc::SYS_ptrace), Some(libc::EPERM));
         assert_eq!(answer(libc::SYS_io_uring_setup), Some(libc::EPERM));
@@ -294,9 +294,10 @@ impl Tree {
     fn is_ours(&self, path: &Path) -> bool {
         let mut at = PathBuf::new();
         for part in path.components() {
-            match part {
-                std::path::Component::ParentDir => drop(at.pop()),
-                part => at.push(part),
+            if part == Component::ParentDir {
+                at.pop();
+            } else {
+                at.push(part);
             }
         }
         at.starts_with(self.dir.path())

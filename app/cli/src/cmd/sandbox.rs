@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use torr::Listener;
-use torr_sandbox::{Entered, Outcome, Part, Tried};
+use torr_sandbox::{Entered, Outcome, Tried};
 
 use crate::args::high::High;
 use crate::args::low::{DownloadArgs, SandboxArgs};
@@ -64,23 +64,19 @@ fn state(tried: &Tried) -> &'static str {
 
 /// Who closes it, or why nobody does.
 fn by(entered: Option<&Entered>, tried: &Tried) -> String {
-    let seccomp = entered.is_some_and(|entered| entered.seccomp);
-    let landlock = entered.map_or(0, |entered| entered.landlock);
-    match &tried.outcome {
-        Outcome::Untried(why) => why.clone(),
-        Outcome::Open if entered.is_none() => "no sandbox".to_owned(),
-        Outcome::Open => match tried.part.landlock_since() {
-            Some((version, linux)) => format!("needs Landlock {version}, Linux {linux}"),
-            None => "needs seccomp".to_owned(),
-        },
-        Outcome::Refused(_) => match tried.part {
-            Part::SystemCalls if seccomp => "seccomp".to_owned(),
-            Part::SystemCalls => "the system".to_owned(),
-            _ if entered.is_some_and(|entered| entered.closes(tried.part)) => {
-                format!("Landlock {landlock}")
-            }
-            _ => "the system".to_owned(),
-        },
+    let since = tried.part.landlock_since();
+    match (&tried.outcome, entered, since) {
+        (Outcome::Untried(why), _, _) => why.clone(),
+        (Outcome::Open, None, _) => "no sandbox".to_owned(),
+        (Outcome::Open, Some(_), Some((version, linux))) => {
+            format!("needs Landlock {version}, Linux {linux}")
+        }
+        (Outcome::Open, Some(_), None) => "needs seccomp".to_owned(),
+        (Outcome::Refused(_), Some(entered), Some(_)) if entered.closes(tried.part) => {
+            format!("Landlock {}", entered.landlock)
+        }
+        (Outcome::Refused(_), Some(entered), None) if entered.seccomp => "seccomp".to_owned(),
+        (Outcome::Refused(_), _, _) => "the system".to_owned(),
     }
 }
 

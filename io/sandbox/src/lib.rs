@@ -221,10 +221,3 @@ impl fmt::Display for Part {
         }
     }
 }
-
-impl Outcome {
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        *self == Self::Open
-    }
-}

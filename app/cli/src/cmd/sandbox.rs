@@ -40,9 +40,10 @@ pub(crate) fn run(env: &Env, args: SandboxArgs) -> Result<Exit, Failure> {
     Ok(if left { Exit::Other } else { Exit::Done })
 }
 
-/// Open, though this kernel could close it.
+/// Not shown to be closed, though this kernel could close it.
 fn is_left(entered: Option<&Entered>, tried: &Tried) -> bool {
-    tried.outcome.is_open() && entered.is_none_or(|entered| entered.closes(tried.part))
+    let is_closed = matches!(tried.outcome, Outcome::Refused(_));
+    !is_closed && entered.is_none_or(|entered| entered.closes(tried.part))
 }
 
 fn show(out: &Output, entered: Option<&Entered>, tried: &[Tried]) {

@@ -71,6 +71,9 @@ fn the_probe_gets_nowhere() {
             .out
             .contains("OPEN")
     );
+    // Where nothing is outside of the folder, nothing can be shown.
+    let all = world.run(&["sandbox", "-d", "/", "--state", "state", "--port", "0"]);
+    assert_eq!(all.code, 1, "{all:?}");
     // Nothing is left of it.
     let left = fs::read_dir(world.dir.path()).unwrap();
     let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();

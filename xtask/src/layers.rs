@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("torr-hash", &[]),
+    ("torr-sandbox", &[]),
     (
         "torr-disk",
         &["torr-base", "torr-hash", "torr-metainfo", "torr-store"],
@@ -54,7 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-wire",
         ],
     ),
-    ("torr-cli", &["torr", "torr-base"]),
+    ("torr-cli", &["torr", "torr-base", "torr-sandbox"]),
     (
         "torr-sim",
         &[

@@ -21,6 +21,8 @@ pub struct Env {
     pub out: Output,
     /// All talk.
     pub err: Output,
+    /// The process is there for this run alone, which may take rights away from it for good.
+    pub own_process: bool,
 }
 
 /// Standard input.
@@ -58,6 +60,7 @@ impl Env {
             stdin: Input::of_process(),
             out: Output::new(io::stdout(), terminal::width_of_stdout()),
             err: Output::new(io::stderr(), terminal::width_of_stderr()),
+            own_process: true,
         }
     }
 

@@ -101,6 +101,16 @@ pub(crate) fn load(env: &mut Env, word: &OsStr) -> Result<Torrent, Failure> {
     }
 }
 
+/// Whether `word` may come to something: all but the path of a file that is not there.
+pub(crate) fn may_be_there(env: &Env, word: &OsStr) -> bool {
+    let is_elsewhere = word == "-" || word.to_str().is_some_and(is_url);
+    is_elsewhere || is_link(env, word) || env.path(word).exists()
+}
+
+pub(crate) fn is_link(env: &Env, word: &OsStr) -> bool {
+    matches!(as_link(env, word), Ok(Some(_)))
+}
+
 fn starts(text: &str, start: &str) -> bool {
     text.get(..start.len())
         .is_some_and(|s| s.eq_ignore_ascii_case(start))

@@ -15,6 +15,7 @@
 
 mod args;
 mod cmd;
+mod confine;
 mod download;
 mod env;
 mod failure;
@@ -95,6 +96,7 @@ fn dispatch(env: &mut Env, low: Low) -> Result<Exit, Failure> {
         Command::Check(args) => cmd::check::run(env, &args),
         Command::Magnet(args) => cmd::magnet::run(env, &args),
         Command::Tracker(args) => cmd::tracker::run(env, &args),
+        Command::Sandbox(args) => cmd::sandbox::run(env, args),
         Command::Demo(args) => cmd::demo::run(env, &args),
         Command::Config(ConfigCommand::Show) => cmd::config::show(env),
         Command::Completions { shell } => cmd::manual::completions(env, shell),

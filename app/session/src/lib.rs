@@ -51,13 +51,13 @@ pub use create::{CreateError, CreateTorrent, Created, create};
 pub use error::SessionError;
 pub use events::{Event, Events, Refused};
 pub use fetch::{FetchError, fetch_torrent};
-pub use session::Session;
+pub use session::{Listener, Session};
 pub use stats::{TorrentState, TorrentStats, TrackerStatus};
 pub use torrent::Torrent;
 
 pub use torr_base::InfoHash;
 pub use torr_disk::{
-    CheckReport, FileReport, FileState, IoMode, OpenProgress, check, kept_torrent,
+    CheckReport, FileReport, FileState, IoMode, OpenProgress, check, kept_torrent, make_folder,
 };
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};

@@ -60,6 +60,24 @@ pub(crate) struct Inner {
     state_dir: PathBuf,
 }
 
+/// The port of a session to come.
+#[derive(Debug)]
+pub struct Listener(Sockets);
+
+impl Listener {
+    /// Takes the port, and joins local discovery, as `config` has it. Needs no runtime, and starts nothing.
+    ///
+    /// # Errors
+    /// [`SessionError::Listen`].
+    pub fn bind(config: &SessionConfig) -> Result<Self, SessionError> {
+        let mut sockets = Sockets::bind(config.port, config.bind)?;
+        if config.lsd {
+            sockets.join_lsd(config.bind)?;
+        }
+        Ok(Self(sockets))
+    }
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
@@ -75,6 +93,18 @@ impl Session {
     /// [`SessionError::Listen`] where no port can be had, [`SessionError::Start`] where there is no
     /// thread, [`SessionError::Storage`] where the path of the state directory is none.
     pub async fn start(config: SessionConfig) -> Result<Self, SessionError> {
+        let listener = Listener::bind(&config)?;
+        Self::start_on(listener, config).await
+    }
+
+    /// The same on a port that was taken before, for a process that gives up the right to take one.
+    ///
+    /// # Errors
+    /// As [`Self::start`], but for the port.
+    pub async fn start_on(
+        Listener(sockets): Listener,
+        config: SessionConfig,
+    ) -> Result<Self, SessionError> {
         let state_dir = absolute(&config.state_dir)?;
         let [seed, secret, dht_secret, map_secret] = [secret()?, secret()?, secret()?, secret()?];
         let seed = u64::from_le_bytes(*seed.first_chunk().expect("32 are more than 8"));
@@ -87,10 +117,6 @@ impl Session {
             config.conns_max,
             disk_config.open_files_max + Server::FILES_MAX,
         );
-        let mut sockets = Sockets::bind(config.port, config.bind)?;
-        if config.lsd {
-            sockets.join_lsd(config.bind)?;
-        }
         let listen = sockets.addrs();
         let (dht, keeper) = dht::prepare(&config, &state_dir, &sockets, dht_secret);
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);

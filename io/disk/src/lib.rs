@@ -32,6 +32,10 @@ mod home;
 mod hook;
 mod kept;
 mod log_file;
+// The names that all layers meet.
+#[cfg(test)]
+#[path = "../../sandbox/src/names.rs"]
+mod names;
 mod open;
 mod plan;
 mod pool;
@@ -53,5 +57,6 @@ pub use hash_files::{Walked, WalkedFile, hash_files, walk};
 pub use hook::{Call, Hook};
 pub use kept::kept_torrent;
 pub use pool::Disk;
+pub use root::make_folder;
 pub use serve::{Served, Server};
 pub use spec::{DiskConfig, IoMode, OnExisting, OpenProgress, OpenWarning, Opened, StorageSpec};

@@ -17,6 +17,15 @@ use crate::errno::{Sys, failed};
 use crate::home::{Identity, identity_of};
 use crate::hook::{Call, Hook};
 
+/// Makes a folder that is not there, with those above it, and makes them durable: for a process that gives up
+/// the right to make folders before a torrent is opened.
+///
+/// # Errors
+/// Where that cannot be done; a folder that is there is fine, whatever may be done in it.
+pub fn make_folder(path: &Path) -> Result<(), StorageError> {
+    Root::create(path, Hook::default()).map(drop)
+}
+
 /// A folder that files are opened in by relative paths with `/` between the components.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -407,6 +416,51 @@ mod tests {
         let left = std::fs::read_dir(&outside).unwrap().count();
         assert_eq!(left, 1);
         assert_eq!(std::fs::read(outside.join("file")).unwrap(), b"foreign");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    /// Done when 8: names that nobody made safe before.
+    #[test]
+    fn ten_thousand_names_lead_nowhere() {
+        let (path, _) = both();
+        // So deep that no name would lead out of the test's own folder if it led anywhere.
+        let inside = path.join("in/1/2/3/4/5/6");
+        let open = || Root::create(&inside, Hook::default()).unwrap();
+        let roots = [open(), open().without_openat2()];
+        let outside = path.join("outside");
+        std::fs::create_dir_all(&outside).unwrap();
+        let victims = [path.join("in/victim"), outside.join("victim")];
+        for victim in &victims {
+            std::fs::write(victim, b"untouched").unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+        let names = crate::names::hostile(1, 10_000, outside.to_str().unwrap());
+        let (mut made, mut refused) = (0, 0);
+        for (n, parts) in names.iter().enumerate() {
+            let name = String::from_utf8_lossy(&parts.join(&b'/')).into_owned();
+            let root = &roots[n % 2];
+            if name.starts_with('/') && !name.starts_with(outside.to_str().unwrap()) {
+                continue;
+            }
+            match root.create_file(&name, false, &mut Vec::new()) {
+                Ok(_) => made += 1,
+                Err(_) => refused += 1,
+            }
+            let _ = root.open_file(&name, true);
+            let _ = root.link("victim", &name, &mut Vec::new());
+            if n % 3 == 0 {
+                let _ = root.remove_file(&name);
+            }
+        }
+        assert!(made > 1_000 && refused > 1_000, "{made}, {refused}");
+        for victim in &victims {
+            assert_eq!(std::fs::read(victim).unwrap(), b"untouched");
+        }
+        let count = |path: &Path| std::fs::read_dir(path).unwrap().count();
+        assert_eq!(
+            (count(&path), count(&path.join("in")), count(&outside)),
+            (2, 2, 1)
+        );
         std::fs::remove_dir_all(path).unwrap();
     }
 }

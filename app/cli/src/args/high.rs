@@ -36,6 +36,7 @@ pub(crate) struct High {
     pub(crate) network: Network,
     pub(crate) disk: Disk,
     pub(crate) exec: Option<OsString>,
+    pub(crate) sandbox: bool,
     pub(crate) show: Show,
 }
 
@@ -168,6 +169,7 @@ impl High {
                 memory: settings.parse("memory", parse_memory)?.unwrap_or(64 << 20),
                 io: settings.parse("io", parse_io)?.unwrap_or_default(),
             },
+            sandbox: !settings.flag("no-sandbox")?,
             exec: settings.text("exec").map(ToOwned::to_owned),
             show: show(env, &settings, low.json, low.print.as_ref())?,
             inputs: low.torrents,

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Magnet(MagnetArgs),
     /// Run a small tracker (HTTP and UDP)
     Tracker(TrackerArgs),
+    /// Show what a download cannot do, by trying it
+    Sandbox(SandboxArgs),
     /// Show torr at work on this machine alone: tracker, two seeds, one download
     Demo(DemoArgs),
     /// Show or explain the settings
@@ -177,6 +179,11 @@ pub(crate) struct DownloadArgs {
     #[arg(long, value_name = "HOW", help_heading = "Disk")]
     pub(crate) io: Option<OsString>,
 
+    /// Keep all rights: by default torr reads and writes nothing but the folders above and starts no program but that
+    /// of --exec
+    #[arg(long, help_heading = "Disk")]
+    pub(crate) no_sandbox: bool,
+
     /// Run this when a torrent is done, with TORR_HASH TORR_NAME TORR_PATH TORR_SIZE set
     #[arg(long, value_name = "CMD", help_heading = "Output")]
     pub(crate) exec: Option<OsString>,
@@ -304,6 +311,9 @@ pub(crate) struct MagnetArgs {
     /// A node to find the DHT by, instead of the well-known ones (repeatable)
     #[arg(long, value_name = "HOST:PORT", requires = "save")]
     pub(crate) dht_node: Vec<String>,
+    /// Keep all rights while the metadata is fetched
+    #[arg(long, requires = "save")]
+    pub(crate) no_sandbox: bool,
     /// Say only what went wrong
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -314,9 +324,31 @@ pub(crate) struct TrackerArgs {
     /// Address and port for HTTP and UDP; port 0 is any free one [default: every address, 6969]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
+    /// Keep all rights: by default it reads no file and starts no program
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
     /// Say nothing
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxArgs {
+    /// Where the download would go [default: .]
+    #[arg(short, long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) dir: Option<OsString>,
+    /// Where it would keep what is needed to resume [default: $XDG_STATE_HOME/torr]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) state: Option<OsString>,
+    /// Where it would listen [default: the first free of 6881-6889, else any]
+    #[arg(short, long, value_name = "N|A-B")]
+    pub(crate) port: Option<OsString>,
+    /// Try the same without a sandbox
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -16,7 +16,7 @@ use crate::failure::{Failure, plain_io};
 const SYSTEM_FILE: &str = "/etc/torr/config.toml";
 
 /// Name and default of every setting; an empty default is "not set".
-pub(crate) const SETTINGS: [(&str, &str); 26] = [
+pub(crate) const SETTINGS: [(&str, &str); 28] = [
     ("dir", "."),
     ("state", ""),
     ("memory", "64MiB"),
@@ -41,6 +41,7 @@ pub(crate) const SETTINGS: [(&str, &str); 26] = [
     ("timeout", ""),
     ("stall-timeout", ""),
     ("exec", ""),
+    ("no-sandbox", "false"),
     ("quiet", "false"),
     ("verbose", "false"),
     ("progress", ""),
@@ -214,6 +215,7 @@ fn given(args: &DownloadArgs) -> Vec<(&'static str, OsString)> {
         ("map-port", args.map_port),
         ("no-pex", args.no_pex),
         ("allow-private", args.allow_private),
+        ("no-sandbox", args.no_sandbox),
         ("seed", args.seed),
         ("quiet", args.quiet),
         ("verbose", args.verbose),

@@ -56,11 +56,12 @@ fn save(env: &mut Env, args: &MagnetArgs, link: Link, file: &OsStr) -> Result<Ex
         bind: args.bind.clone(),
         no_dht: args.no_dht,
         dht_node: args.dht_node.clone(),
+        no_sandbox: args.no_sandbox,
         quiet: args.quiet,
         ..DownloadArgs::default()
     };
     let high = High::from_low(env, low)?;
-    let torrent = match fetch_one(env, &high, link)? {
+    let torrent = match fetch_one(env, &high, link, target.as_deref())? {
         Ok(torrent) => torrent,
         Err(exit) => return Ok(exit),
     };

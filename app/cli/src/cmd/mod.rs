@@ -7,5 +7,6 @@ pub(crate) mod demo;
 pub(crate) mod info;
 pub(crate) mod magnet;
 pub(crate) mod manual;
+pub(crate) mod sandbox;
 pub(crate) mod tracker;
 mod work;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use torr::tracker_server::{TrackerServer, TrackerServerConfig};
 
 use crate::args::low::TrackerArgs;
+use crate::confine::{Needs, confine, describe};
 use crate::download::{Wish, Wishes, runtime};
 use crate::env::Env;
 use crate::failure::{Exit, Failure, plain_io};
@@ -17,15 +18,22 @@ pub(crate) fn run(env: &mut Env, args: &TrackerArgs) -> Result<Exit, Failure> {
         None => TrackerServerConfig::on_port(PORT),
         Some(text) => parse_listen(text)?,
     };
+    let server = TrackerServer::bind(config).map_err(|error| {
+        Failure::new(
+            Exit::Network,
+            error.addr.to_string(),
+            plain_io(&error.source),
+        )
+        .hint("choose another address or port with --listen")
+    })?;
+    // It has what it needs.
+    let taken = confine(env, !args.no_sandbox, Needs::default())?;
+    if let Some(entered) = taken.entered.filter(|it| !it.left_open().is_empty())
+        && !args.quiet
+    {
+        env.err.line(describe(&entered));
+    }
     runtime()?.block_on(async {
-        let server = TrackerServer::bind(config).map_err(|error| {
-            Failure::new(
-                Exit::Network,
-                error.addr.to_string(),
-                plain_io(&error.source),
-            )
-            .hint("choose another address or port with --listen")
-        })?;
         let mut wishes = Wishes::listen(env);
         if !args.quiet {
             tell(env, &server);

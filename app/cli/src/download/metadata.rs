@@ -1,13 +1,17 @@
 //! Torrents of which a link is all that is known, and that are to be looked at before anything is
 //! downloaded.
 
+use std::path::Path;
+
 use torr::metainfo::{Magnet, Metainfo};
 use torr::{AddTorrent, Choose};
 
 use crate::args::high::{Goal, High, Show};
 use crate::args::low::Mode;
+use crate::confine::{Needs, Taken, folder_of};
 use crate::download::facts::chosen;
-use crate::download::{Planned, Problems, look_up, plan, run_plan, runtime};
+use crate::download::{Hooks, Planned, Problems, look_up, plan, run_plan, runtime};
+use crate::download::{session_config, shut_in};
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
 use crate::input::{Link, Named, Torrent};
@@ -35,6 +39,7 @@ pub(super) fn fetch_missing(
     high: &High,
     all: Vec<Named>,
     problems: &mut Problems,
+    taken: Taken,
 ) -> Result<(Vec<Torrent>, Option<Exit>), Failure> {
     let mut places = Vec::new();
     let mut links = Vec::new();
@@ -57,7 +62,7 @@ pub(super) fn fetch_missing(
             print: None,
             ..high.show
         };
-        let fetched = fetch(env, high, show, links, problems)?;
+        let fetched = fetch(env, high, show, links, problems, taken)?;
         stopped = fetched.stopped;
         problems.failed.extend(fetched.failed);
         for (place, torrent) in of.into_iter().zip(fetched.torrents) {
@@ -80,12 +85,24 @@ fn kept(high: &High, link: &Link) -> Option<Torrent> {
     })
 }
 
-/// Fetches one, for `torr magnet --save`.
+/// Fetches one, for `torr magnet --save`, which writes it to `target`.
 pub(crate) fn fetch_one(
     env: &Env,
     high: &High,
     link: Link,
+    target: Option<&Path>,
 ) -> Result<Result<Torrent, Exit>, Failure> {
+    let folder = target.map(folder_of).filter(|folder| folder.is_dir());
+    let needs = Needs {
+        write: folder
+            .into_iter()
+            .chain([high.disk.state.clone()])
+            .collect(),
+        session: Some(session_config(high)),
+        ..Needs::default()
+    };
+    let mut taken = shut_in(env, high, needs)?;
+    let _tidier = std::mem::take(&mut taken.tidier);
     if let Some(torrent) = kept(high, &link) {
         return Ok(Ok(torrent));
     }
@@ -94,7 +111,7 @@ pub(crate) fn fetch_one(
         print: None,
         ..high.show
     };
-    let fetched = fetch(env, high, show, vec![link], &problems)?;
+    let fetched = fetch(env, high, show, vec![link], &problems, taken)?;
     let torrent = fetched.torrents.into_iter().flatten().next();
     let exit = fetched.stopped.or(fetched.failed.first().copied());
     Ok(torrent.ok_or(exit.unwrap_or(Exit::Other)))
@@ -113,6 +130,7 @@ fn fetch(
     show: Show,
     links: Vec<Link>,
     problems: &Problems,
+    taken: Taken,
 ) -> Result<Fetched, Failure> {
     let words: Vec<String> = links.iter().map(|link| link.word.clone()).collect();
     let planned = links.into_iter().map(|link| Planned {
@@ -128,9 +146,9 @@ fn fetch(
             ..AddTorrent::magnet(link.magnet, high.dir.clone())
         },
     });
-    let mut whole = plan(env, high, planned.collect());
+    let mut whole = plan(env, high, planned.collect(), taken);
     whole.goal = Goal::default();
-    whole.exec = None;
+    whole.hooks = Hooks::None;
     whole.resume = None;
     whole.show = Show {
         // The list of files is the result.

@@ -1,6 +1,7 @@
 //! The download: what torr does without a command.
 
 mod facts;
+mod hook;
 mod job;
 mod metadata;
 mod news;
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -22,12 +24,14 @@ use torr::{AddTorrent, Dht, PortChoice, SessionConfig, Source};
 use crate::args::high::{High, Talk};
 use crate::args::low::{DownloadArgs, Mode};
 use crate::cmd::info;
+use crate::confine::{Needs, Taken, confine, describe};
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Named, Torrent, Web};
 use torr::metainfo::printable;
 
 pub(crate) use facts::Facts;
+pub(crate) use hook::Hooks;
 pub(crate) use job::Planned;
 pub(crate) use metadata::fetch_one;
 pub(crate) use news::storage as storage_failure;
@@ -49,10 +53,13 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
             "it names one torrent, but there are several",
         ));
     }
+    let mut taken = shut_in(env, &high, needs(env, &high, &words))?;
+    let _tidier = std::mem::take(&mut taken.tidier);
     let mut problems = Problems::new(env, &high);
     let torrents = find_all(env, &high, &words, &mut problems);
     if high.list {
-        let (torrents, stopped) = metadata::fetch_missing(env, &high, torrents, &mut problems)?;
+        let (torrents, stopped) =
+            metadata::fetch_missing(env, &high, torrents, &mut problems, taken)?;
         let good = list(env, &high, &torrents, &mut problems);
         return Ok(stopped.unwrap_or_else(|| problems.exit(good)));
     }
@@ -71,9 +78,19 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
         problems.end(exit);
         return Ok(exit);
     }
+    if let Some((folder, error)) = taken.unmade.take() {
+        let option = match folder == high.dir {
+            true => "--dir",
+            false => "--state",
+        };
+        let failure = storage_failure(option, &error);
+        problems.add(&failure);
+        problems.end(failure.exit);
+        return Ok(failure.exit);
+    }
     let count = planned.len();
     let outcome = runtime()?.block_on(async {
-        let mut plan = plan(env, &high, planned);
+        let mut plan = plan(env, &high, planned, taken);
         let peers = look_up(&problems).await;
         for planned in &mut plan.torrents {
             planned.add.peers.clone_from(&peers);
@@ -91,6 +108,40 @@ pub(crate) fn run(env: &mut Env, low: DownloadArgs) -> Result<Exit, Failure> {
     let exit = problems.with(&outcome, count);
     problems.end(exit);
     Ok(exit)
+}
+
+/// What a run has to touch, as far as the command line tells.
+fn needs(env: &Env, high: &High, words: &[OsString]) -> Needs {
+    let files = words.iter().map(|word| env.path(word));
+    let files: Vec<PathBuf> = files.filter(|path| path.exists()).collect();
+    // Of what cannot be there nothing is downloaded, and no folder is made for it.
+    let hopeful = words.iter().any(|word| input::may_be_there(env, word));
+    let wants_peers = match high.list {
+        false => hopeful,
+        true => words.iter().any(|word| input::is_link(env, word)),
+    };
+    let mut write = Vec::new();
+    if wants_peers {
+        write.push(high.disk.state.clone());
+    }
+    if wants_peers && !high.list {
+        write.push(high.dir.clone());
+    }
+    Needs {
+        read: files,
+        write,
+        session: wants_peers.then(|| session_config(high)),
+        exec: high.exec.clone().filter(|_| !high.list),
+    }
+}
+
+/// Enters the sandbox, unless it is not wanted.
+pub(crate) fn shut_in(env: &Env, high: &High, needs: Needs) -> Result<Taken, Failure> {
+    let taken = confine(env, high.sandbox, needs)?;
+    if let (Some(entered), Talk::Verbose) = (&taken.entered, high.show.talk) {
+        env.err.line(describe(entered));
+    }
+    Ok(taken)
 }
 
 /// One thread: the session has its own.
@@ -309,40 +360,45 @@ fn plan_one(high: &High, named: Named) -> Result<Planned, Failure> {
     }
 }
 
-fn plan(env: &Env, high: &High, torrents: Vec<Planned>) -> Plan {
+pub(crate) fn session_config(high: &High) -> SessionConfig {
     let port = match high.network.port {
         None => PortChoice::Usual,
         Some((first, last)) if first == last => PortChoice::Exact(first),
         Some((first, last)) => PortChoice::Range(first, last),
     };
-    Plan {
-        session: SessionConfig {
-            port,
-            bind: high.network.bind,
-            down_rate: high.network.down,
-            up_rate: high.network.up,
-            memory: high.disk.memory,
-            io: high.disk.io,
-            encryption: high.network.encryption,
-            allow_upload: high.network.upload,
-            pex: high.network.pex,
-            lsd: high.network.lsd,
-            map_port: high.network.map_port,
-            dht: match (high.network.dht, high.goal.seeds()) {
-                (false, _) => Dht::Off,
-                (true, true) => Dht::Node,
-                (true, false) => Dht::Guest,
-            },
-            dht_nodes: high.network.dht_nodes.clone(),
-            allow_private: high.network.allow_private,
-            ..SessionConfig::new(high.disk.state.clone())
+    SessionConfig {
+        port,
+        bind: high.network.bind,
+        down_rate: high.network.down,
+        up_rate: high.network.up,
+        memory: high.disk.memory,
+        io: high.disk.io,
+        encryption: high.network.encryption,
+        allow_upload: high.network.upload,
+        pex: high.network.pex,
+        lsd: high.network.lsd,
+        map_port: high.network.map_port,
+        dht: match (high.network.dht, high.goal.seeds()) {
+            (false, _) => Dht::Off,
+            (true, true) => Dht::Node,
+            (true, false) => Dht::Guest,
         },
+        dht_nodes: high.network.dht_nodes.clone(),
+        allow_private: high.network.allow_private,
+        ..SessionConfig::new(high.disk.state.clone())
+    }
+}
+
+fn plan(env: &Env, high: &High, torrents: Vec<Planned>, taken: Taken) -> Plan {
+    Plan {
+        session: session_config(high),
+        listener: taken.listener,
         torrents,
         goal: high.goal,
         timeout: high.timeout,
         stall_timeout: high.stall_timeout,
         show: high.show,
-        exec: high.exec.clone(),
+        hooks: taken.hooks,
         resume: Some(resume(env)),
     }
 }

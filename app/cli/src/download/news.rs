@@ -1,8 +1,6 @@
 //! What the news of a torrent mean for a run.
 
-use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::json;
@@ -13,6 +11,7 @@ use torr::{
 };
 
 use crate::download::facts::Facts;
+use crate::download::hook::Told;
 use crate::download::job::{Job, Stage};
 use crate::download::not_selected;
 use crate::download::run::{News, Run};
@@ -392,32 +391,14 @@ impl Run {
 
     /// `--exec`, beside the run: it may take its time.
     fn start_hook(&mut self, index: usize, torrent: &Torrent) {
-        let (Some(command), Some(job)) = (self.exec.clone(), self.jobs.get(index)) else {
+        let Some(job) = self.jobs.get(index) else {
             return;
         };
-        let mut shell = Command::new("/bin/sh");
-        shell
-            .arg(OsStr::new("-c"))
-            .arg(command)
-            .stdin(Stdio::null());
-        shell
-            .env("TORR_HASH", &job.hash)
-            .env("TORR_NAME", &job.name);
-        shell
-            .env("TORR_PATH", torrent.path().unwrap_or(Path::new("")))
-            .env("TORR_SIZE", job.size.to_string());
-        let news = self.news.clone();
-        self.hooks_running += 1;
-        tokio::spawn(async move {
-            let ran = tokio::task::spawn_blocking(move || shell.status()).await;
-            let result = match ran {
-                Ok(Ok(status)) if status.success() => Ok(()),
-                Ok(Ok(status)) => Err(status.to_string()),
-                Ok(Err(error)) => Err(crate::failure::plain_io(&error)),
-                Err(error) => Err(error.to_string()),
-            };
-            let _ = news.send(News::Hook(index, result)).await;
-        });
+        let path = torrent.path().unwrap_or(Path::new(""));
+        let told = Told::new(&job.hash, &job.name, path.as_os_str(), job.size);
+        if self.hooks.start(index, told) {
+            self.hooks_running += 1;
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! Torrents from start to end: one session, its events, the clock, and what people outside wish.
 
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use torr::{Event, PortStatus, Session, SessionConfig, SessionError};
+use torr::{Event, Listener, PortStatus, Session, SessionConfig, SessionError};
 
 use crate::args::high::{Goal, Show};
 use crate::args::low::Mode;
 use crate::download::facts::Facts;
+use crate::download::hook::{Hooks, Runner};
 use crate::download::job::{Job, Planned, Stage};
 use crate::download::news::{refused, storage};
 use crate::download::screen::Screen;
@@ -35,12 +35,14 @@ const NEWS_MAX: usize = 1_000;
 /// All that a run is to do.
 pub(crate) struct Plan {
     pub(crate) session: SessionConfig,
+    /// The session's port, where it was taken already.
+    pub(crate) listener: Option<Result<Listener, SessionError>>,
     pub(crate) torrents: Vec<Planned>,
     pub(crate) goal: Goal,
     pub(crate) timeout: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) show: Show,
-    pub(crate) exec: Option<OsString>,
+    pub(crate) hooks: Hooks,
     /// The command that goes on where this one stopped.
     pub(crate) resume: Option<String>,
 }
@@ -72,7 +74,7 @@ pub(super) struct Run {
     pub(super) jobs: Vec<Job>,
     pub(super) screen: Screen,
     pub(super) goal: Goal,
-    pub(super) exec: Option<OsString>,
+    pub(super) hooks: Runner,
     pub(super) hooks_running: usize,
     pub(super) news: mpsc::Sender<News>,
     timeout: Option<Duration>,
@@ -86,7 +88,10 @@ pub(super) struct Run {
 pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
     let mut wishes = Wishes::listen(env);
     let screen = Screen::new(env, plan.show);
-    let session = Session::start(plan.session).await.map_err(cannot_start)?;
+    let listener = plan.listener;
+    let listener = listener.unwrap_or_else(|| Listener::bind(&plan.session));
+    let session = Session::start_on(listener.map_err(cannot_start)?, plan.session).await;
+    let session = session.map_err(cannot_start)?;
     for addr in session.listen_addrs() {
         screen.detail(&format!("listening on {addr}"));
     }
@@ -100,7 +105,7 @@ pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
             .collect(),
         screen,
         goal: plan.goal,
-        exec: plan.exec,
+        hooks: Runner::new(plan.hooks, news.clone()),
         hooks_running: 0,
         news,
         timeout: plan.timeout,

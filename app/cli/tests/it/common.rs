@@ -26,6 +26,14 @@ impl World {
         Self { dir }
     }
 
+    /// The same in memory, if the system has a place for that: for thousands of files.
+    pub(crate) fn in_memory() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("torr-cli-")
+            .tempdir_in("/dev/shm");
+        dir.map_or_else(|_| Self::new(), |dir| Self { dir })
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

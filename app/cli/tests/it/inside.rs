@@ -57,6 +57,7 @@ fn runs(
         stdin: Input::new(io::empty(), false),
         out: Output::new(out.clone(), terminal),
         err: Output::new(err.clone(), terminal),
+        own_process: false,
     };
     let exit = run(&mut env);
     Told {

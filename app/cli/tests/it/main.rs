@@ -9,6 +9,7 @@ mod info;
 mod inside;
 mod magnet;
 mod options;
+mod sandbox;
 mod several;
 mod terminal;
 mod try_first;

@@ -15,7 +15,9 @@ use torr::{AddTorrent, CreateTorrent, Dht, PortChoice, Session, SessionConfig, T
 use crate::args::high::{Goal, Show, Talk, default_mode, parse_mode};
 use crate::args::low::{DemoArgs, Mode};
 use crate::cmd::work;
-use crate::download::{Facts, Outcome, Plan, Planned, Screen, Wish, Wishes, run_plan, runtime};
+use crate::download::{
+    Facts, Hooks, Outcome, Plan, Planned, Screen, Wish, Wishes, run_plan, runtime,
+};
 use crate::env::Env;
 use crate::failure::{Exit, Failure, plain_io};
 use crate::units;
@@ -188,7 +190,9 @@ impl Demo {
             timeout: None,
             stall_timeout: Some(READY),
             show: self.show,
-            exec: None,
+            // Nothing of a demo comes from elsewhere, and it needs ports as it goes.
+            listener: None,
+            hooks: Hooks::None,
             resume: None,
         })
     }

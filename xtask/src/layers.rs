@@ -84,6 +84,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-wire",
         ],
     ),
+    (
+        "torr-survive",
+        &[
+            "torr-base",
+            "torr-disk",
+            "torr-interop",
+            "torr-metainfo",
+            "torr-store",
+            "torr-wire",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -57,7 +57,7 @@ pub use torrent::Torrent;
 
 pub use torr_base::InfoHash;
 pub use torr_disk::{
-    CheckReport, FileReport, FileState, IoMode, OpenProgress, check, kept_torrent,
+    CheckReport, FileReport, FileState, IoMode, Kept, OpenProgress, check, kept_torrent,
 };
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use torr_base::Rng;
-use torr_disk::{Disk, DiskConfig, Server, kept_torrent};
+use torr_disk::{Disk, DiskConfig, Kept, Server, kept_torrent};
 use torr_metainfo::{FilePriorities, Magnet, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     next_storage: AtomicU64,
     listen: Vec<SocketAddr>,
     state_dir: PathBuf,
+    warnings: Vec<String>,
 }
 
 impl fmt::Debug for Session {
@@ -89,7 +90,10 @@ impl Session {
             sockets.join_lsd(config.bind)?;
         }
         let listen = sockets.addrs();
-        let (dht, keeper) = dht::prepare(&config, &state_dir, &sockets, dht_secret);
+        let (dht, keeper, damage) = match dht::prepare(&config, &state_dir, &sockets, dht_secret) {
+            Some(prepared) => (Some(prepared.init), prepared.keeper, prepared.damage),
+            None => (None, None, None),
+        };
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);
         let pool_bytes = pool_bytes.max(POOL_BYTES_MIN);
         let mut rng = Rng::new(seed);
@@ -134,7 +138,14 @@ impl Session {
             next_storage: AtomicU64::new(0),
             listen,
             state_dir,
+            warnings: damage.into_iter().collect(),
         })))
+    }
+
+    /// What a person should know of the start, though it stops nothing. Of a torrent, its events tell.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
     }
 
     /// Where peers are listened for: one address for each family, all with the same port.
@@ -159,15 +170,20 @@ impl Session {
             Source::Magnet(magnet) => {
                 let (state_dir, hash) = (self.0.state_dir.clone(), magnet.info_hash);
                 let wants_files = !add.metadata_only;
-                let look = move || {
-                    wants_files
-                        .then(|| kept_torrent(&state_dir, hash))
-                        .flatten()
+                let look = move || match wants_files {
+                    true => kept_torrent(&state_dir, hash),
+                    false => Kept::default(),
                 };
-                let torrent = match tokio::task::spawn_blocking(look).await {
-                    Ok(Some(bytes)) => self.add_torrent(bytes, add, Some(&magnet))?,
-                    Ok(None) | Err(_) => self.seek(&magnet, add).await?,
+                let kept = tokio::task::spawn_blocking(look).await;
+                let kept = kept.unwrap_or_default();
+                let torrent = match kept.torrent {
+                    Some(bytes) => self.add_torrent(bytes, add, Some(&magnet))?,
+                    None => self.seek(&magnet, add).await?,
                 };
+                for path in kept.damaged {
+                    let text = format!("{} is damaged and was not used", path.display());
+                    torrent.warn(text);
+                }
                 look_up_names(&torrent, &magnet.peers);
                 Ok(torrent)
             }

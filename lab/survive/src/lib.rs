@@ -2,7 +2,8 @@
 //!
 //! - [`device`] is a disk that can be cut off at any of its writes.
 //! - [`power`] downloads onto it, with torr and with others.
-//! - [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
+//! - [`flip`] damages every byte of a state directory.
+//! - [`keep`] is torr's disk in this process; [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
 //!
 //! The guarantees meant by G1, G2 and so on are listed in `lab/README.md`.
 
@@ -10,6 +11,8 @@
 
 pub mod child;
 pub mod device;
+pub mod flip;
 pub mod ground;
+pub mod keep;
 pub mod mounted;
 pub mod power;

@@ -4,14 +4,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use torr_interop::sandbox;
-use torr_survive::{ground, power};
+use torr_survive::{flip, ground, power};
 
 const USAGE: &str = "\
 usage: torr-survive RIG [OPTIONS]
 
   power-cut    a download whose disk loses its power at random moments (needs root and FUSE)
+  store-flip   every byte of a small state directory flipped, every file cut off at every length
   all          every rig, short
 
   --long             the long variant
@@ -82,9 +83,40 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
 fn run(options: &Options) -> Result<()> {
     match options.rig.as_str() {
         "power-cut" => power_cut(options),
-        "all" => power_cut(options),
+        "store-flip" => store_flip(options),
+        "all" => {
+            let rigs: [fn(&Options) -> Result<()>; 2] = [store_flip, power_cut];
+            rigs.iter().try_for_each(|rig| rig(options))
+        }
         other => bail!("no rig {other:?}; see --help"),
     }
+}
+
+/// Every bit of every byte takes eight times as long as one of them.
+fn store_flip(options: &Options) -> Result<()> {
+    let base = std::path::Path::new("/dev/shm");
+    let base = match base.is_dir() {
+        true => base.to_owned(),
+        false => std::env::temp_dir(),
+    };
+    let dir = base.join(format!("torr-survive-{}", std::process::id()));
+    let bits = if options.long { 8 } else { 1 };
+    let mut faults = 0;
+    for bit in 0..bits {
+        let made = std::fs::create_dir_all(&dir).map_err(anyhow::Error::from);
+        let mask = 1u8.rotate_left(bit + options.seed as u32);
+        let sum = made.and_then(|()| flip::run(&dir, mask));
+        std::fs::remove_dir_all(&dir).ok();
+        let sum = sum?;
+        sum.faults
+            .iter()
+            .take(20)
+            .for_each(|fault| println!("  {fault}"));
+        println!("{sum}");
+        faults += sum.faults.len();
+    }
+    ensure!(faults == 0, "{faults} faults");
+    Ok(())
 }
 
 fn is_root() -> bool {

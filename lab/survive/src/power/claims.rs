@@ -1,17 +1,14 @@
 //! What a client claims to have when it is started after a power cut.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use torr_base::Bitfield;
-use torr_disk::{Disk, DiskConfig, OnExisting, StorageSpec};
-use torr_store::StorageId;
 
 use super::live::Live;
 use super::plan::{Client, Scene};
-use crate::ground::{Ground, PATIENCE};
+use crate::ground::Ground;
+use crate::keep::{Keep, spec};
 
 /// Pieces that are claimed, and how many bytes were read to be sure of them.
 #[derive(Debug)]
@@ -39,36 +36,10 @@ pub(super) fn record(
 
 /// As torr opens it, and as a kill leaves it.
 fn torr(ground: &Ground, scene: &Scene) -> Result<Claims> {
-    let spec = spec(ground, scene.folder(ground), scene.state(ground));
-    let disk = Disk::start(DiskConfig::default(), |_| {});
-    let (sender, receiver) = channel();
-    disk.open(
-        StorageId(1),
-        spec,
-        |_| {},
-        move |opened| {
-            let _ = sender.send(opened);
-        },
-    );
-    let opened = receiver.recv_timeout(PATIENCE).context("opening")??;
-    drop(disk);
+    let (root, state) = (scene.folder(ground), scene.state(ground));
+    let opened = Keep::default().open(spec(&ground.info, Arc::from([]), &root, &state))?;
     Ok(Claims {
         hashed: opened.checked_bytes,
         have: opened.have,
     })
-}
-
-pub(crate) fn spec(ground: &Ground, root: PathBuf, state_dir: PathBuf) -> StorageSpec {
-    StorageSpec {
-        info: Arc::clone(&ground.info),
-        root,
-        name: None,
-        state_dir,
-        torrent_bytes: Arc::from([]),
-        wanted: Vec::new(),
-        preallocate: false,
-        on_existing: OnExisting::Adopt,
-        recheck: false,
-        trust: false,
-    }
 }

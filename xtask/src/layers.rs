@@ -92,7 +92,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-interop",
             "torr-metainfo",
             "torr-store",
-            "torr-wire",
         ],
     ),
     ("xtask", &[]),

@@ -3,16 +3,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use torr_interop::sandbox;
-use torr_survive::{flip, ground, power};
+use torr_survive::{flip, flipper, ground, power};
 
 const USAGE: &str = "\
 usage: torr-survive RIG [OPTIONS]
 
   power-cut    a download whose disk loses its power at random moments (needs root and FUSE)
   store-flip   every byte of a small state directory flipped, every file cut off at every length
+  flipper      files changed and cut off under twenty peers that read them
   all          every rig, short
 
   --long             the long variant
@@ -84,8 +86,9 @@ fn run(options: &Options) -> Result<()> {
     match options.rig.as_str() {
         "power-cut" => power_cut(options),
         "store-flip" => store_flip(options),
+        "flipper" => flipper(options),
         "all" => {
-            let rigs: [fn(&Options) -> Result<()>; 2] = [store_flip, power_cut];
+            let rigs: [fn(&Options) -> Result<()>; 3] = [store_flip, flipper, power_cut];
             rigs.iter().try_for_each(|rig| rig(options))
         }
         other => bail!("no rig {other:?}; see --help"),
@@ -117,6 +120,17 @@ fn store_flip(options: &Options) -> Result<()> {
     }
     ensure!(faults == 0, "{faults} faults");
     Ok(())
+}
+
+fn flipper(options: &Options) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("torr-flipper-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let span = Duration::from_secs(if options.long { 60 } else { 10 });
+    let sum = flipper::run(&dir, &options.torr, span, options.long, options.seed);
+    std::fs::remove_dir_all(&dir).ok();
+    let sum = sum?;
+    println!("{sum}");
+    flipper::verdict(&sum)
 }
 
 fn is_root() -> bool {

@@ -115,6 +115,7 @@ fn start(ground: &Ground, scene: &Scene, name: &str) -> Result<Program> {
     let mut command = ground.command(&scene.folder(ground), &scene.state(ground));
     command.args(["--peer", &local(scene.port).to_string()]);
     command.args(["--down", &scene.rate.to_string()]);
+    command.args(["--io", scene.io]);
     if scene.preallocate {
         command.arg("--preallocate");
     }

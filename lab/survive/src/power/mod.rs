@@ -22,6 +22,8 @@ use plan::{MIB, Scene};
 /// G3: what a power cut may take of finished pieces.
 const LOST_AGE_MAX: Duration = Duration::from_secs(5);
 const LOST_BYTES_MAX: u64 = 64 * MIB;
+/// G4: what a start may hash.
+const HASHED_MAX: u64 = 64 * MIB;
 /// Of the cuts, how many are followed by the rest of the download.
 const RESUMED: usize = 3;
 
@@ -182,6 +184,11 @@ impl Rig<'_> {
             }
         }
         sum.hashed = sum.hashed.max(claims.hashed);
+        if self.client == Client::Torr && claims.hashed > HASHED_MAX {
+            let mib = claims.hashed / MIB;
+            sum.faults
+                .push(format!("{place}: {mib} MiB hashed at the start"));
+        }
         let lost = self.live.finished_by(when).iter_and_not(&claims.have);
         let geometry = self.ground.info.geometry();
         let bytes = lost.map(|piece| u64::from(geometry.piece_len(piece))).sum();

@@ -40,6 +40,8 @@ pub(super) struct Scene {
     /// The length of each disk in bytes; the state is on the last one.
     pub(super) disks: &'static [u64],
     pub(super) preallocate: bool,
+    /// How torr writes.
+    pub(super) io: &'static str,
     pub(super) halfway: Break,
     pub(super) port: u16,
 }
@@ -51,6 +53,7 @@ const PLAIN: Scene = Scene {
     rate: 16 * MIB,
     disks: &[160 * MIB],
     preallocate: false,
+    io: "auto",
     halfway: Break::None,
     port: 4001,
 };
@@ -77,6 +80,7 @@ impl Scene {
             ],
             piece_len: 1024 * 1024,
             disks: &[160 * MIB, 32 * MIB],
+            io: "buffered",
             halfway: Break::Kill,
             ..PLAIN
         };

@@ -88,7 +88,8 @@ fn run(options: &Options) -> Result<()> {
         "store-flip" => store_flip(options),
         "flipper" => flipper(options),
         "all" => {
-            let rigs: [fn(&Options) -> Result<()>; 3] = [store_flip, flipper, power_cut];
+            // The first goes into a sandbox, and begins again in there.
+            let rigs: [fn(&Options) -> Result<()>; 3] = [power_cut, store_flip, flipper];
             rigs.iter().try_for_each(|rig| rig(options))
         }
         other => bail!("no rig {other:?}; see --help"),
@@ -150,6 +151,6 @@ fn power_cut(options: &Options) -> Result<()> {
         seed: options.seed,
     };
     let sum = power::run(&dir, &options.torr, &plan, &|line| println!("{line}"))?;
-    println!("{sum}");
+    println!("{}: {sum}", options.client.name());
     sum.verdict()
 }

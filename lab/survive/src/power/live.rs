@@ -43,7 +43,7 @@ impl Live {
         rack.record();
         match client {
             Client::Torr => live.torr(ground, scene, rng)?,
-            Client::Libtorrent | Client::Rqbit => claims::record(client, ground, scene, &mut live)?,
+            Client::Libtorrent | Client::Rqbit => claims::record(client, ground, scene)?,
         }
         // What a download leaves to the kernel goes to the disk in its own time.
         mounts.into_iter().rev().try_for_each(Mounted::end)?;

@@ -21,6 +21,16 @@ pub enum Client {
     Rqbit,
 }
 
+impl Client {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Torr => "torr",
+            Self::Libtorrent => "libtorrent",
+            Self::Rqbit => "rqbit",
+        }
+    }
+}
+
 /// How the download is interrupted on its way, and taken up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
@@ -106,6 +116,10 @@ impl Scene {
             [("", len)] => Payload::single(self.name, *len),
             files => Payload::multi(self.name, files),
         }
+    }
+
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self.files, [("", _)])
     }
 
     pub(super) fn total(&self) -> u64 {

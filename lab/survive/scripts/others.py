@@ -134,8 +134,12 @@ class Rqbit:
             # It forgot the torrent, and would begin anew.
             self.end()
             return []
-        end = time.monotonic() + PATIENCE
-        while self.stats()["state"] == "initializing" and time.monotonic() < end:
+        # It claims nothing while it has not come to a state of its own, and sometimes never does.
+        end = time.monotonic() + PATIENCE / 6
+        while self.stats()["state"] == "initializing":
+            if time.monotonic() > end:
+                self.server.kill()
+                return []
             time.sleep(0.05)
         have = self.ask("GET", "/torrents/0/haves")
         self.end()
@@ -143,7 +147,10 @@ class Rqbit:
 
     def end(self):
         self.server.terminate()
-        self.server.wait(PATIENCE)
+        try:
+            self.server.wait(PATIENCE / 6)
+        except subprocess.TimeoutExpired:
+            self.server.kill()
 
 
 def main():

@@ -111,10 +111,10 @@ impl Keep {
 
     /// Ends the storage that was opened last, in good order.
     pub fn close(&self) -> Result<()> {
-        match self.ask(DiskTask::Close)? {
-            DiskResult::Closed(result) => Ok(result?),
-            other => bail!("the answer to something else: {other:?}"),
-        }
+        let DiskResult::Closed(result) = self.ask(DiskTask::Close)? else {
+            bail!("the answer to something else");
+        };
+        Ok(result?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use torr_base::{Bitfield, PieceIndex};
 
 use super::plan::{Client, Scene};
@@ -69,8 +69,10 @@ fn parse(digits: &str, ground: &Ground) -> Result<Bitfield> {
         let digit = digit.to_digit(16).context("a hexadecimal digit")?;
         for bit in (0..4).filter(|bit| digit & (8 >> bit) != 0) {
             let piece = at as u32 * 4 + bit;
-            ensure!(piece < pieces, "piece {piece} of {pieces}");
-            have.set(PieceIndex::new(piece));
+            // Spare bits at the end mean nothing; some set them.
+            if piece < pieces {
+                have.set(PieceIndex::new(piece));
+            }
         }
     }
     Ok(have)

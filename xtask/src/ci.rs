@@ -38,6 +38,7 @@ pub(crate) fn run(root: &Path, verb: &str, args: &[String]) -> Result<bool> {
         "fuzz" => fuzz(&mut steps, args.first().map_or("60", String::as_str)),
         "bench" => bench(&mut steps),
         "interop" => interop(&mut steps),
+        "survive" => survive(&mut steps),
         _ => {
             steps.script("install", ".ci/install", &[]);
             steps.script("tools", ".ci/tools", &[]);
@@ -47,6 +48,7 @@ pub(crate) fn run(root: &Path, verb: &str, args: &[String]) -> Result<bool> {
             demo(&mut steps);
             bench(&mut steps);
             interop(&mut steps);
+            survive(&mut steps);
             fuzz(&mut steps, FUZZ_SECS);
         }
     }
@@ -155,6 +157,11 @@ fn interop(steps: &mut Steps<'_>) {
         ],
         &[],
     );
+}
+
+fn survive(steps: &mut Steps<'_>) {
+    let run = ["run", "--release", "--locked", "-p", "torr-survive", "--"];
+    steps.cargo("survive", &[&run[..], &["all"]].concat(), &[]);
 }
 
 fn fuzz(steps: &mut Steps<'_>, secs: &str) {

@@ -85,6 +85,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "torr-wire",
         ],
     ),
+    (
+        "torr-survive",
+        &[
+            "torr-base",
+            "torr-disk",
+            "torr-interop",
+            "torr-metainfo",
+            "torr-store",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -21,6 +21,7 @@ usage: cargo xtask COMMAND
   fuzz [SECS]     every fuzz target for that long (default 60)
   bench    allocation and memory figures, asserted
   interop  transfers with other clients, asserted
+  survive  power cuts, damaged state, files changed under readers, asserted
   ci       all of the above and `torr demo`; ends with a count
 ";
 
@@ -43,7 +44,7 @@ fn run(args: &[String]) -> Result<bool> {
         .map_or(("", args), |(c, rest)| (c.as_str(), rest));
     match command {
         "tidy" => tidy::run(&root),
-        "check" | "test" | "sim" | "fuzz" | "bench" | "interop" | "ci" => {
+        "check" | "test" | "sim" | "fuzz" | "bench" | "interop" | "survive" | "ci" => {
             ci::run(&root, command, rest)
         }
         _ => {

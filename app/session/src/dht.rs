@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! STATE/dht/table    what `Node::save_dht` gave
+//! STATE/dht/table.bad  one that was damaged
 //! STATE/dht/lock     flock of the session that goes by the table's ids, and that writes it
 //! ```
 //!
 //! Sessions that share a state directory all start from the table. One of them keeps it; the others take ids
 //! of their own. A table that cannot be read or written costs a slower start and nothing else, so nobody is
-//! told of it.
+//! told of it. One that is no longer what was written is put aside and named (G13).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use torr_base::Instant;
 use torr_net::Sockets;
-use torr_node::{Bootstrap, DhtConfig, DhtInit, Node};
+use torr_node::{Bootstrap, DhtConfig, DhtInit, Node, is_saved_table};
 use torr_store::BlockBuf;
 
 use crate::config::{Dht, SessionConfig};
@@ -42,19 +43,40 @@ pub(crate) struct Saves {
     last: Option<Instant>,
 }
 
-/// What a node is started with, and who keeps its table; neither where no DHT is wanted.
+/// What a session with a DHT is started with.
+pub(crate) struct Prepared {
+    pub(crate) init: DhtInit,
+    /// `None` where another session keeps the table, or nobody can.
+    pub(crate) keeper: Option<Keeper>,
+    /// The table was damaged, in words for people.
+    pub(crate) damage: Option<String>,
+}
+
+/// What a node is started with, and who keeps its table; `None` where no DHT is wanted.
 pub(crate) fn prepare(
     config: &SessionConfig,
     state_dir: &Path,
     sockets: &Sockets,
     secret: [u8; 32],
-) -> (Option<DhtInit>, Option<Keeper>) {
+) -> Option<Prepared> {
     if config.dht == Dht::Off {
-        return (None, None);
+        return None;
     }
     let dir = state_dir.join("dht");
-    let saved = read_table(&dir);
-    let keeper = Keeper::start(dir);
+    let keeper = Keeper::start(dir.clone());
+    let mut saved = read_table(&dir);
+    // Who does not keep it may have looked while it was being replaced, and leaves it alone.
+    let is_bad = |table: &Vec<u8>| keeper.is_some() && !is_saved_table(table);
+    let damage = saved.take_if(|table| is_bad(table)).map(|_| {
+        let (path, aside) = (dir.join("table"), dir.join("table.bad"));
+        // Where it cannot be put aside, the next table is written over it.
+        let _ = fs::rename(&path, &aside);
+        format!(
+            "{} was damaged, and was put aside as {}; nodes of the DHT are found anew",
+            path.display(),
+            aside.display()
+        )
+    });
     let listen = sockets.addrs();
     let bootstrap = match config.dht_nodes.is_empty() {
         true => Bootstrap::WellKnown,
@@ -73,7 +95,11 @@ pub(crate) fn prepare(
         port: sockets.udp_port().unwrap_or(0),
         guest: config.dht == Dht::Guest,
     };
-    (Some(init), keeper)
+    Some(Prepared {
+        init,
+        keeper,
+        damage,
+    })
 }
 
 fn read_table(dir: &Path) -> Option<Vec<u8>> {
@@ -81,7 +107,7 @@ fn read_table(dir: &Path) -> Option<Vec<u8>> {
     let file = File::open(dir.join("table")).ok()?;
     let mut file = file.take(TABLE_LEN_MAX + 1);
     file.read_to_end(&mut table).ok()?;
-    (table.len() as u64 <= TABLE_LEN_MAX).then_some(table)
+    Some(table)
 }
 
 impl Keeper {
@@ -168,7 +194,8 @@ mod tests {
         let next = Keeper::start(place.clone()).unwrap();
         next.end(None);
         assert_eq!(read_table(&place).as_deref(), Some(&b"table"[..]));
-        fs::write(place.join("table"), vec![0; TABLE_LEN_MAX as usize + 1]).unwrap();
-        assert_eq!(read_table(&place), None);
+        fs::write(place.join("table"), vec![0; TABLE_LEN_MAX as usize + 9]).unwrap();
+        let cut = read_table(&place).unwrap();
+        assert!(cut.len() as u64 <= TABLE_LEN_MAX + 1 && !is_saved_table(&cut));
     }
 }

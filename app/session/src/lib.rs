@@ -57,7 +57,8 @@ pub use torrent::Torrent;
 
 pub use torr_base::InfoHash;
 pub use torr_disk::{
-    CheckReport, FileReport, FileState, IoMode, OpenProgress, check, kept_torrent, make_folder,
+    CheckReport, FileReport, FileState, IoMode, Kept, OpenProgress, check, kept_torrent,
+    make_folder,
 };
 pub use torr_metainfo as metainfo;
 pub use torr_net::{ListenError, PortChoice, tracker_server};

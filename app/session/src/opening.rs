@@ -227,9 +227,12 @@ fn failed(
 
 fn text(warning: &OpenWarning) -> String {
     match warning {
-        OpenWarning::LogDamaged { records } => {
-            format!("{records} records of the state were damaged; those pieces were checked again")
+        OpenWarning::LogDamaged { path, records } => {
+            format!(
+                "{path}: {records} records were damaged or lost; what they told of is found out anew"
+            )
         }
+        OpenWarning::StateDamaged { path } => format!("{path} was damaged; it was written anew"),
         OpenWarning::LogUnreadable { path, why } => {
             format!(
                 "the state could not be read ({why}) and was put aside as {path}; the files were checked"

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use torr_base::Rng;
-use torr_disk::{Disk, DiskConfig, Server, kept_torrent};
+use torr_disk::{Disk, DiskConfig, Kept, Server, kept_torrent};
 use torr_metainfo::{FilePriorities, Magnet, Metainfo};
 use torr_net::http::HttpClient;
 use torr_net::{DiskInbox, Ending, ShardConfig, ShardGone, ShardHandle, Sockets};
@@ -58,6 +58,7 @@ pub(crate) struct Inner {
     listen: Vec<SocketAddr>,
     port_status: watch::Receiver<Option<PortStatus>>,
     state_dir: PathBuf,
+    warnings: Vec<String>,
 }
 
 /// The port of a session to come.
@@ -118,7 +119,10 @@ impl Session {
             disk_config.open_files_max + Server::FILES_MAX,
         );
         let listen = sockets.addrs();
-        let (dht, keeper) = dht::prepare(&config, &state_dir, &sockets, dht_secret);
+        let (dht, keeper, damage) = match dht::prepare(&config, &state_dir, &sockets, dht_secret) {
+            Some(prepared) => (Some(prepared.init), prepared.keeper, prepared.damage),
+            None => (None, None, None),
+        };
         let pool_bytes = config.memory.saturating_sub(MEMORY_BESIDE_BLOCKS);
         let pool_bytes = pool_bytes.max(POOL_BYTES_MIN);
         let mut rng = Rng::new(seed);
@@ -166,7 +170,14 @@ impl Session {
             listen,
             port_status,
             state_dir,
+            warnings: damage.into_iter().collect(),
         })))
+    }
+
+    /// What a person should know of the start, though it stops nothing. Of a torrent, its events tell.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
     }
 
     /// Where peers are listened for: one address for each family, all with the same port.
@@ -198,15 +209,20 @@ impl Session {
             Source::Magnet(magnet) => {
                 let (state_dir, hash) = (self.0.state_dir.clone(), magnet.info_hash);
                 let wants_files = !add.metadata_only;
-                let look = move || {
-                    wants_files
-                        .then(|| kept_torrent(&state_dir, hash))
-                        .flatten()
+                let look = move || match wants_files {
+                    true => kept_torrent(&state_dir, hash),
+                    false => Kept::default(),
                 };
-                let torrent = match tokio::task::spawn_blocking(look).await {
-                    Ok(Some(bytes)) => self.add_torrent(bytes, add, Some(&magnet))?,
-                    Ok(None) | Err(_) => self.seek(&magnet, add).await?,
+                let kept = tokio::task::spawn_blocking(look).await;
+                let kept = kept.unwrap_or_default();
+                let torrent = match kept.torrent {
+                    Some(bytes) => self.add_torrent(bytes, add, Some(&magnet))?,
+                    None => self.seek(&magnet, add).await?,
                 };
+                for path in kept.damaged {
+                    let text = format!("{} is damaged and was not used", path.display());
+                    torrent.warn(text);
+                }
                 look_up_names(&torrent, &magnet.peers);
                 Ok(torrent)
             }

@@ -156,6 +156,10 @@ impl Torrent {
         Self { session, shared }
     }
 
+    pub(crate) fn warn(&self, text: String) {
+        self.shared.hub.emit(&Event::Warning(text));
+    }
+
     #[must_use]
     pub fn info_hash(&self) -> InfoHash {
         self.shared.info_hash

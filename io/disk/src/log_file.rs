@@ -10,13 +10,14 @@ use torr_store::{
     StorageOp, encode_record, read_log,
 };
 
+use crate::end::{END_NAME, End, read_end, write_end};
 use crate::errno::{failed, refused};
 use crate::hook::{Call, Hook};
 use crate::root::Root;
 use crate::state::{replace, write_all};
 use crate::tree::retry;
 
-const LOG_NAME: &str = "log";
+pub(crate) const LOG_NAME: &str = "log";
 /// Where an unreadable log is put aside.
 const BAD_NAME: &str = "log.bad";
 /// No log of ours gets near this; a longer file is read no further.
@@ -31,15 +32,18 @@ pub(crate) enum Found {
     Log(Box<LogImage>, Damage),
 }
 
+/// The path of what was damaged beside the log.
+pub(crate) type EndDamaged = Option<String>;
+
 /// Reads the log of a state directory.
 ///
 /// # Errors
 /// Where it cannot be read, or a newer torr wrote it.
-pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<Found, StorageError> {
+pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<(Found, EndDamaged), StorageError> {
     let show = state.show(LOG_NAME);
     let fail = |errno| failed(StorageOp::Log, &show, errno);
     let file = match state.open_file(LOG_NAME, false) {
-        Err(Errno::NOENT) => return Ok(Found::Nothing),
+        Err(Errno::NOENT) => return Ok((Found::Nothing, None)),
         other => other.map_err(fail)?,
     };
     let len = (fs::fstat(&file).map_err(fail)?.st_size as u64).min(LOG_LEN_MAX);
@@ -53,7 +57,18 @@ pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<Found, StorageErr
     }
     bytes.truncate(done);
     match read_log(&bytes, header) {
-        Ok((image, damage)) => Ok(Found::Log(Box::new(image), damage)),
+        Ok((image, mut damage)) => {
+            let mut end_damaged = None;
+            match read_end(state, &file) {
+                End::Unknown => {}
+                End::Damaged => {
+                    write_end(state, &file, 0);
+                    end_damaged = Some(state.show(END_NAME));
+                }
+                End::Frames(frames) => damage.cut_frames = frames.saturating_sub(image.frames()),
+            }
+            Ok((Found::Log(Box::new(image), damage), end_damaged))
+        }
         Err(error @ LogError::OtherVersion(_)) => Err(refused(
             StorageErrorKind::Io,
             StorageOp::Log,
@@ -63,7 +78,7 @@ pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<Found, StorageErr
         Err(error) => {
             let dir = state.dir().map_err(fail)?;
             fs::renameat(&dir, LOG_NAME, &dir, BAD_NAME).map_err(fail)?;
-            Ok(Found::Rubbish(error, BAD_NAME))
+            Ok((Found::Rubbish(error, BAD_NAME), None))
         }
     }
 }
@@ -165,10 +180,21 @@ impl LogFile {
         let (image, bytes) = facts.rewrite(&facts.compact());
         let fd = replace(state, LOG_NAME, &bytes)?;
         self.image = image;
+        write_end(state, &fd, self.image.frames());
         self.fd = Some(Arc::new(fd));
         state
             .sync_folder("")
             .map_err(|errno| failed(StorageOp::Log, &self.show, errno))
+    }
+
+    /// Makes what was appended durable, and notes how much that is.
+    pub(crate) fn sync(&self, state: &Root) -> Result<(), StorageError> {
+        let Some(log) = &self.fd else {
+            return Ok(());
+        };
+        sync_log(log, state)?;
+        write_end(state, log, self.image.frames());
+        Ok(())
     }
 }
 

@@ -14,12 +14,13 @@ use crate::errno::{failed, refused};
 use crate::gate::Gates;
 use crate::home::{absent, is_same};
 use crate::hook::Hook;
-use crate::log_file::{Found, LogFile, find};
+use crate::kept::keep_torrent;
+use crate::log_file::{Found, LOG_NAME, LogFile, find};
 use crate::plan::{Plan, header};
 use crate::root::Root;
 use crate::settle::Settle;
 use crate::spec::{DiskConfig, OpenProgress, OpenWarning, Opened, StorageSpec};
-use crate::state::{enter, keep_torrent, resolve, state_path};
+use crate::state::{enter, resolve, state_path};
 use crate::storage::{Limits, Storage};
 use crate::survey::{list, survey};
 use crate::tree::Tree;
@@ -94,8 +95,9 @@ fn try_open(
     let hash = spec.info.info_hash();
     let path = state_path(&spec.state_dir, hash, &folder, spec.name.as_deref());
     let (state, lock) = enter(&path, &config.hook)?;
-    keep_torrent(&state, &spec.torrent_bytes)?;
+    let kept = keep_torrent(&state, &spec.torrent_bytes)?;
     let (image, damage, mut warnings) = read_log(&state, spec)?;
+    warnings.extend(kept.map(|path| OpenWarning::StateDamaged { path }));
 
     let plan = Plan::new(Arc::clone(&spec.info), spec.name.as_deref(), Some(&image))?;
     let moved = is_elsewhere(&folder, &plan, &image, spec, &config.hook)?;
@@ -149,7 +151,9 @@ fn read_log(
     let header = header(&spec.info);
     let none = || (LogImage::new(header), Damage::default());
     let mut warnings = Vec::new();
-    let (image, damage) = match find(state, &header)? {
+    let (found, end_damaged) = find(state, &header)?;
+    warnings.extend(end_damaged.map(|path| OpenWarning::StateDamaged { path }));
+    let (image, damage) = match found {
         Found::Nothing => none(),
         Found::Rubbish(why, name) => {
             let (path, why) = (state.show(name), why.to_string());
@@ -158,8 +162,8 @@ fn read_log(
         }
         Found::Log(image, damage) => {
             if damage.any() {
-                let records = damage.frames;
-                warnings.push(OpenWarning::LogDamaged { records });
+                let (path, records) = (state.show(LOG_NAME), damage.frames + damage.cut_frames);
+                warnings.push(OpenWarning::LogDamaged { path, records });
             }
             (*image, damage)
         }

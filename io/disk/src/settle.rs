@@ -11,7 +11,6 @@ use crate::cache::PARTS;
 use crate::check::Checked;
 use crate::errno::{failed, refused};
 use crate::hook::Call;
-use crate::log_file::sync_log;
 use crate::open::difference;
 use crate::plan::Kind;
 use crate::reserve;
@@ -131,17 +130,15 @@ impl Settle<'_> {
         for file in tree.plan.files().filter(to_make) {
             add_intent(&mut intents, file);
         }
-        if negative {
-            // Not merely appended: a lost `Forget` would bring the piece back.
+        if negative || self.found.damaged {
+            // Not merely appended: a lost `Forget` would bring the piece back. And damage is told of once.
             ledger.log.rewrite(state, &records)?;
             records.clear();
         }
         records.append(&mut intents);
         if !records.is_empty() {
             ledger.log.append(state, &records)?;
-            if let Some(log) = ledger.log.handle() {
-                sync_log(&log, state)?;
-            }
+            ledger.log.sync(state)?;
         }
         drop(ledger);
         self.note_unmarked();

@@ -116,10 +116,13 @@ pub struct OpenProgress {
 /// Something that a person should know, though it stops nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenWarning {
-    /// Records of the have-log were damaged: how many. What they told has to be found out anew.
-    LogDamaged { records: u64 },
+    /// Records of the have-log were damaged, or are gone from its end: how many. What they told has to be found out anew.
+    LogDamaged { path: String, records: u64 },
     /// The have-log could not be read at all; it was put aside under that path, and the files checked.
     LogUnreadable { path: String, why: String },
+    /// The .torrent that is kept with the state, its checksum, or the length of the have-log was damaged, and was
+    /// written anew.
+    StateDamaged { path: String },
     /// A file with finished pieces is gone, or shorter than it was.
     FileLost { path: String },
     /// A file changed since torr last wrote it; its pieces were hashed again.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! STATE/torrents/<info-hash>-<which folder>/lock      flock, with the pid inside
-//!                                           torrent   the .torrent
+//!                                           torrent   the .torrent, see `kept`
+//!                                           torrent.sum
 //!                                           log       the have-log
+//!                                           log.end   its length, see `end`
 //!                                           parts     see `tree`
 //! ```
 
@@ -29,7 +31,6 @@ pub(crate) struct Lock {
 }
 
 const PRIVATE: Mode = Mode::from_bits_retain(0o600);
-pub(crate) const TORRENT_NAME: &str = "torrent";
 /// Where the states of all torrents are, inside the state directory.
 pub(crate) const TORRENTS: &str = "torrents";
 
@@ -87,17 +88,6 @@ fn take_lock(root: &Root) -> Result<Lock, StorageError> {
     fs::ftruncate(&file, 0).map_err(fail)?;
     write_all(&file, format!("{}\n", std::process::id()).as_bytes(), 0).map_err(fail)?;
     Ok(Lock { _file: file })
-}
-
-/// Keeps the .torrent, unless it is there already.
-pub(crate) fn keep_torrent(root: &Root, bytes: &[u8]) -> Result<(), StorageError> {
-    let there = root.stat(TORRENT_NAME);
-    if bytes.is_empty()
-        || there.is_ok_and(|stat| stat.is_some_and(|s| s.st_size as usize == bytes.len()))
-    {
-        return Ok(());
-    }
-    replace(root, TORRENT_NAME, bytes).map(drop)
 }
 
 /// Puts a whole file in the place of whatever has that name; at every moment one of the two is there,

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
 
 use crate::cache::PARTS;
+use crate::end::write_end;
 use crate::errno::{failed, refused};
 use crate::gate::Gate;
 use crate::guard::Guard;
@@ -259,13 +260,18 @@ impl Storage {
     }
 
     fn append_mark(&self, frames: u64) -> Result<(), StorageError> {
-        let log = {
+        let (log, frames) = {
             let mut ledger = self.ledger();
             let mark = Record::Mark { frames };
             ledger.log.append(self.state(), &[mark])?;
-            ledger.log.handle()
+            (ledger.log.handle(), ledger.log.image().frames())
         };
-        log.map_or(Ok(()), |log| sync_log(&log, self.state()))
+        let Some(log) = log else {
+            return Ok(());
+        };
+        sync_log(&log, self.state())?;
+        write_end(self.state(), &log, frames);
+        Ok(())
     }
 
     fn compact_if_long(&self) {
@@ -372,8 +378,7 @@ impl Storage {
             let mut records = self.stamps(&ledger);
             records.push(Record::Closed);
             ledger.log.append(self.state(), &records)?;
-            let log = ledger.log.handle();
-            log.map_or(Ok(()), |log| sync_log(&log, self.state()))
+            ledger.log.sync(self.state())
         });
         self.tree.close_files();
         drop(lock(&self.lock).take());

@@ -46,6 +46,8 @@ pub(crate) struct Survey {
     pub(crate) parts_len: u64,
     /// Pieces to hash.
     pub(crate) doubtful: Bitfield,
+    /// Records of the log were damaged.
+    pub(crate) damaged: bool,
     /// Pieces that are right because the user says so.
     pub(crate) trusted: Bitfield,
     /// What the log has to learn.
@@ -68,6 +70,7 @@ pub(crate) fn survey(
         candidates: Vec::new(),
         to_move: Vec::new(),
         parts_len: 0,
+        damaged: damage.any(),
         doubtful: Bitfield::new(pieces),
         trusted: Bitfield::new(pieces),
         records: Vec::new(),

@@ -271,14 +271,25 @@ fn damage_to_the_log_is_named_and_costs_that_record() {
     rig.close().unwrap();
     drop(rig);
     let all = [0, 1, 2, 3, 4, 7, 8, 9, 10];
-    let log = state_of(&dir).join("log");
-    let whole = fs::read(&log).unwrap();
+    let (log, end) = (state_of(&dir).join("log"), state_of(&dir).join("log.end"));
+    let (whole, length) = (fs::read(&log).unwrap(), fs::read(&end).unwrap());
+    // The same file every time: its length is known by its inode.
+    let kept = dir.join("kept");
+    fs::hard_link(&log, &kept).unwrap();
+    let put = |bytes: &[u8]| {
+        fs::write(&kept, bytes).unwrap();
+        fs::remove_file(&log).unwrap();
+        fs::hard_link(&kept, &log).unwrap();
+        fs::write(&end, &length).unwrap();
+    };
     for at in (5..whole.len()).step_by(FRAME_LEN) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
-        fs::write(&log, &bytes).unwrap();
+        put(&bytes);
         let opened = Rig::new(lazy()).open(some()).unwrap();
-        assert_eq!(opened.warnings, [OpenWarning::LogDamaged { records: 1 }]);
+        let path = log.to_string_lossy().into_owned();
+        let named = OpenWarning::LogDamaged { path, records: 1 };
+        assert_eq!(opened.warnings, [named]);
         assert_all_there(&sample, &dir, &only(&opened.have, &[0, 1, 2, 3, 9, 10]), at);
         let lost = all.iter().filter(|p| !numbers(&opened.have).contains(p));
         assert!(
@@ -288,10 +299,11 @@ fn damage_to_the_log_is_named_and_costs_that_record() {
         );
     }
     for len in (0..whole.len()).step_by(FRAME_LEN / 2) {
-        fs::write(&log, &whole[..len]).unwrap();
+        put(&whole[..len]);
         let mut rig = Rig::new(lazy());
         match rig.open(some()) {
             Ok(opened) => {
+                assert_eq!(opened.warnings.len(), 1, "cut at {len}");
                 assert!(numbers(&opened.have).iter().all(|p| all.contains(p)));
                 if len < FRAME_LEN {
                     assert!(matches!(
@@ -308,7 +320,63 @@ fn damage_to_the_log_is_named_and_costs_that_record() {
             }
             Err(error) => panic!("cut at {len}: {error}"),
         }
+        drop(rig);
+        // It was mended, and is told of once.
+        let again = Rig::new(lazy()).open(some()).unwrap();
+        assert_eq!(again.warnings, [], "cut at {len}");
     }
+}
+
+/// G13: the .torrent that is kept, its checksum and the length of the log, each damaged in turn.
+#[test]
+fn damage_beside_the_log_is_named_and_mended() {
+    let (dir, sample) = (
+        TempDir::new(),
+        Sample::folder(&[F::Plain("a", 70_000)], PIECE),
+    );
+    let bytes: Arc<[u8]> = b"d4:infoe".to_vec().into();
+    let known = || StorageSpec {
+        torrent_bytes: Arc::clone(&bytes),
+        ..spec(&sample, &dir)
+    };
+    let mut rig = Rig::new(lazy());
+    rig.open(known()).unwrap();
+    rig.commit(&sample, &[0, 1]).unwrap();
+    rig.close().unwrap();
+    drop(rig);
+    for name in ["torrent", "torrent.sum", "log.end"] {
+        let path = state_of(&dir).join(name);
+        let whole = fs::read(&path).unwrap();
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let flips = (0..whole.len()).map(flipped);
+        let cuts = (1..whole.len()).map(|len| whole[..len].to_vec());
+        for (number, bytes) in flips.chain(cuts).enumerate() {
+            fs::write(&path, &bytes).unwrap();
+            let opened = Rig::new(lazy()).open(known()).unwrap();
+            let path = path.to_string_lossy().into_owned();
+            let named = OpenWarning::StateDamaged { path };
+            assert_eq!(opened.warnings, [named], "{name}, damage {number}");
+            assert_eq!(numbers(&opened.have), [0, 1]);
+            let again = Rig::new(lazy()).open(known()).unwrap();
+            assert_eq!(again.warnings, [], "{name}, damage {number}");
+        }
+        assert_eq!(fs::read(&path).unwrap().len(), whole.len());
+    }
+    // Another .torrent of the same torrent is no damage.
+    let other = StorageSpec {
+        torrent_bytes: b"d4:infoi1e".to_vec().into(),
+        ..known()
+    };
+    let opened = Rig::new(lazy()).open(other).unwrap();
+    assert_eq!(opened.warnings, []);
+    assert_eq!(
+        fs::read(state_of(&dir).join("torrent")).unwrap(),
+        b"d4:infoi1e"
+    );
 }
 
 /// The record of where a file's bytes are is lost, and the file is no longer wanted: its pieces are not

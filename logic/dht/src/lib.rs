@@ -43,6 +43,7 @@ pub use bloom::{BLOOM_LEN, Bloom};
 pub use dht::{Dht, REPLY_LEN_MAX, SEARCHES_MAX};
 pub use id::{Distance, NodeId};
 pub use limit::REPLY_BYTES_PER_SEC_MAX;
+pub use saved::is_saved_table;
 pub use types::{
     Announce, Bootstrap, DhtAction, DhtConfig, DhtStats, HOSTS_MAX, Outcome, ResolveId, SearchId,
     WELL_KNOWN,

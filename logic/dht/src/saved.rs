@@ -93,6 +93,12 @@ fn read_side(bytes: &[u8], family: Family) -> Option<(SavedSide, &[u8])> {
     Some((side, rest))
 }
 
+/// Whether that is a table as it was saved; another one is of no use to [`crate::Dht::new`].
+#[must_use]
+pub fn is_saved_table(bytes: &[u8]) -> bool {
+    Saved::decode(bytes).is_some()
+}
+
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {

@@ -46,7 +46,7 @@ pub use conn::Rest;
 pub use dht::{DhtInit, SearchStats};
 pub use encryption::Encryption;
 pub use node::{AddError, Node};
-pub use torr_dht::{Bootstrap, DhtConfig, DhtStats};
+pub use torr_dht::{Bootstrap, DhtConfig, DhtStats, is_saved_table};
 pub use torr_swarm::{
     CloseReason, ConnKey, FetchKey, FilePieces, InfoBytes, MetadataStats, Misbehaved, Notice,
     PeerKey, PeerStats, Phase, SwarmInit, SwarmStats, WebEvent, WebFault, WebFiles, WebHead,

@@ -96,6 +96,7 @@ fn trackers_hear_the_port_outside_as_soon_as_they_allow() {
         trackers: vec![vec!["http://11.9.9.9/announce".to_owned()]],
         peers: Vec::new(),
         sequential: false,
+        waits: false,
     };
     node.add_magnet(now, init).unwrap();
     // It is not waited for the gateway.

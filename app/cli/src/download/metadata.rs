@@ -76,7 +76,8 @@ pub(super) fn fetch_missing(
 
 /// What an earlier run kept.
 fn kept(high: &High, link: &Link) -> Option<Torrent> {
-    let bytes = torr::kept_torrent(&high.disk.state, link.magnet.info_hash)?;
+    // What is damaged, the session tells of.
+    let bytes = torr::kept_torrent(&high.disk.state, link.magnet.info_hash).torrent?;
     let meta = Metainfo::parse(&bytes).ok()?;
     Some(Torrent {
         word: link.word.clone(),

@@ -95,6 +95,9 @@ pub(crate) async fn run(env: &Env, plan: Plan) -> Result<Outcome, Failure> {
     for addr in session.listen_addrs() {
         screen.detail(&format!("listening on {addr}"));
     }
+    for warning in session.warnings() {
+        screen.warn("state", warning);
+    }
     let (news, mut inbox) = mpsc::channel(NEWS_MAX);
     let now = Instant::now();
     let mut run = Run {

@@ -182,3 +182,38 @@ async fn the_table_outlives_the_session() {
     }
     first.end().await;
 }
+
+/// G13: each byte of the table changed, and the table cut off at each length.
+#[tokio::test]
+async fn a_damaged_table_is_named_and_put_aside() {
+    let [first, other] = sides().await;
+    until("it knows the first", async || {
+        stats(&other.session).await.nodes[0] == 1
+    })
+    .await;
+    other.session.shutdown(GRACE).await.unwrap();
+    let folder = other.dir.path().join("state/dht");
+    let (table, aside) = (folder.join("table"), folder.join("table.bad"));
+    let whole = std::fs::read(&table).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let flips = (0..whole.len()).map(flipped);
+    let cuts = (0..whole.len()).map(|len| whole[..len].to_vec());
+    for (number, bytes) in flips.chain(cuts).enumerate() {
+        std::fs::write(&table, &bytes).unwrap();
+        let session = start(other.dir.path(), |config| {
+            config.dht = Dht::Node;
+            config.dht_nodes = vec![("127.0.0.1".to_owned(), 9)];
+        })
+        .await;
+        let told = session.warnings().join("; ");
+        let path = table.to_string_lossy();
+        assert!(told.contains(&*path), "damage {number}: {told:?}");
+        assert_eq!(std::fs::read(&aside).unwrap(), bytes);
+        session.shutdown(GRACE).await.unwrap();
+    }
+    first.end().await;
+}

@@ -11,7 +11,6 @@ use crate::payload::{Empty, Payload, Random};
 use crate::process::wait_for;
 use crate::runner::{Cell, Context};
 
-const SIZE: u64 = 2 * GIB;
 const LIMIT: Duration = Duration::from_secs(600);
 /// What a start after a kill may read: G4 of the guarantees, and a little for the program itself.
 const READ_BEFORE_READY: u64 = 64 * MIB + 8 * MIB;
@@ -27,10 +26,13 @@ struct Worst {
 }
 
 fn run(context: &Context, dir: &Path) -> Result<String> {
-    let kills: u64 = if context.full { 50 } else { 10 };
+    let (kills, size): (u64, u64) = match context.full {
+        true => (200, 4 * GIB),
+        false => (10, 2 * GIB),
+    };
     // About a second of transfer between two kills.
-    let rate = SIZE / kills;
-    let payload = Payload::single("kill", SIZE);
+    let rate = size / kills;
+    let payload = Payload::single("kill", size);
     let stage = Stage::new(context, dir, &payload, 1024 * 1024, Some(rate))?;
     let mut random = Random::new("moments", 0);
     let mut worst = Worst::default();
@@ -44,7 +46,7 @@ fn run(context: &Context, dir: &Path) -> Result<String> {
         } else {
             wait_ready(&stage, &mut torr, before, &mut worst)
                 .with_context(|| format!("start {number}"))?;
-            let share = 2 * SIZE.saturating_sub(done) / (kills + 2 - number);
+            let share = 2 * size.saturating_sub(done) / (kills + 2 - number);
             let target = before + random.next() % share.max(1);
             wait_for("the moment of a kill", LIMIT, || {
                 ensure!(
@@ -70,14 +72,14 @@ fn run(context: &Context, dir: &Path) -> Result<String> {
     )?;
 
     let received = stage.leech.received()?;
-    let most = (SIZE + kills * ASSEMBLY_BUDGET) / 100 * 103;
+    let most = (size + kills * ASSEMBLY_BUDGET) / 100 * 103;
     ensure!(
         received <= most,
-        "received {received} bytes for {SIZE} and {kills} kills, more than {most}"
+        "received {received} bytes for {size} and {kills} kills, more than {most}"
     );
     Ok(format!(
         "{kills} kills, received {:.3} x size, read at most {:.1} MiB before ready, ready in {:.2} s",
-        received as f64 / SIZE as f64,
+        received as f64 / size as f64,
         worst.read as f64 / MIB as f64,
         worst.ready.as_secs_f64()
     ))

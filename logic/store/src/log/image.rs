@@ -18,13 +18,15 @@ pub struct Damage {
     pub first_at: Option<u64>,
     /// Bytes after the last whole frame: an append that did not come to its end.
     pub torn_bytes: u64,
+    /// Frames that were there and durable, and are gone from the end. The log itself does not tell.
+    pub cut_frames: u64,
 }
 
 impl Damage {
     /// Whether a record may be missing that once was there. A torn tail alone never was a record.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.frames > 0
+        self.frames > 0 || self.cut_frames > 0
     }
 }
 

@@ -1,0 +1,20 @@
+//! Rigs that break things under torr and look at what is left: power cuts, kills, flipped bytes.
+//!
+//! - [`device`] is a disk that can be cut off at any of its writes.
+//! - [`power`] downloads onto it, with torr and with others.
+//! - [`flip`] damages every byte of a state directory.
+//! - [`flipper`] changes files under peers that read them.
+//! - [`keep`] is torr's disk in this process; [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
+//!
+//! The guarantees meant by G1, G2 and so on are listed in `lab/README.md`.
+
+#![forbid(unsafe_code)]
+
+pub mod child;
+pub mod device;
+pub mod flip;
+pub mod flipper;
+pub mod ground;
+pub mod keep;
+pub mod mounted;
+pub mod power;

@@ -183,6 +183,7 @@ fn a_full_disk_is_status_5_and_loses_nothing() {
         .current_dir(world.dir.path());
     command
         .env("TORR", env!("CARGO_BIN_EXE_torr"))
+        .env("TORR_NO_DHT", "true")
         .env("HOME", world.dir.path());
     let ran = ran(command);
     assert_eq!(ran.out, "5\n5\n0\nsame\n", "{}", ran.err);
@@ -214,12 +215,13 @@ fn a_full_disk_is_status_5_and_loses_nothing() {
 fn a_full_disk_is_waited_for_if_that_is_asked_for() {
     let world = World::new();
     let size = 20_000_000;
-    let torrent = world.share_file("big.bin", size, None);
+    let tracker = Tracker::start(&world);
+    let torrent = world.share_file("big.bin", size, Some(&tracker));
     let _seed = world.seed(&torrent, &[]);
     std::fs::create_dir(world.path("small")).unwrap();
     let script = format!(
         "mount -t tmpfs -o size=10m tmpfs small || exit 99\n\
-         $TORR {torrent} -d small --wait-for-space --json >told & torr=$!\n\
+         timeout 120 $TORR {torrent} -d small --wait-for-space --json >told & torr=$!\n\
          for n in $(seq 300); do grep -q '\"needs\":[0-9]' told && break; sleep 0.1; done\n\
          sleep 2\n\
          mount -o remount,size=64m small || exit 99\n\
@@ -236,6 +238,7 @@ fn a_full_disk_is_waited_for_if_that_is_asked_for() {
         .current_dir(world.dir.path());
     command
         .env("TORR", env!("CARGO_BIN_EXE_torr"))
+        .env("TORR_NO_DHT", "true")
         .env("HOME", world.dir.path());
     let ran = ran(command);
     assert_eq!(ran.out, "0\nsame\n", "{}", ran.err);

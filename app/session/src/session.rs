@@ -29,7 +29,7 @@ use crate::opening::{Opening, open};
 use crate::torrent::{Known, Shared, Stage, Torrent};
 
 /// Of the memory that a session may take: what all else than blocks needs.
-const MEMORY_BESIDE_BLOCKS: u64 = 12 << 20;
+const MEMORY_BESIDE_BLOCKS: u64 = 13 << 20;
 /// How often is looked whether the gateway took a mapping back.
 const PORT_LOOK: Duration = Duration::from_millis(20);
 /// With less memory for blocks there is no downloading at a good rate.

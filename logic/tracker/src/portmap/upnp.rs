@@ -2,7 +2,7 @@
 //! calls of its service (SOAP).
 //!
 //! All of it comes from whoever answers. What makes that safe: a place counts only if it is at the gateway's own
-//! address ([`Place::parse`]), the name of a service is one of [`SERVICES`] and is never taken from a text, and what
+//! address ([`Place::parse`]), the name of a service is one of `SERVICES` and is never taken from a text, and what
 //! goes into a call is numbers and our own words.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -50,7 +50,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub place: Place,
-    /// One of [`SERVICES`].
+    /// One of `SERVICES`.
     pub name: &'static str,
 }
 

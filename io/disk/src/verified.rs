@@ -32,10 +32,11 @@ impl Storage {
         for _ in 0..TRIES {
             self.tree
                 .read_ahead(start..end, self.tree.plan.piece_range(piece).end);
-            let read = self.tree.read(start, buf);
-            read.map_err(LoadError::Storage)?;
-            if self.is_sound(piece, start..end)? {
-                return Ok(());
+            match self.tree.read(start, buf) {
+                Ok(()) if self.is_sound(piece, start..end)? => return Ok(()),
+                Ok(()) => {}
+                Err(error) if is_cut_off(&error) => {}
+                Err(error) => return Err(LoadError::Storage(error)),
             }
             self.recheck(piece)?;
         }
@@ -71,14 +72,17 @@ impl Storage {
         let range = self.tree.plan.piece_range(piece);
         for _ in 0..TRIES {
             let before = self.changes_under(range.clone())?;
-            let hash = self.tree.hash_piece(piece);
-            let hash = hash.map_err(LoadError::Storage)?;
+            let right = match self.tree.hash_piece(piece) {
+                Ok(hash) => hash == self.tree.plan.hash(piece),
+                Err(error) if is_cut_off(&error) => false,
+                Err(error) => return Err(LoadError::Storage(error)),
+            };
             let after = self.changes_under(range.clone())?;
             let number = |(file, change): &(u32, Option<Change>)| (*file, change.map(|c| c.number));
             if !before.iter().map(number).eq(after.iter().map(number)) {
                 continue;
             }
-            let lost = hash != self.tree.plan.hash(piece);
+            let lost = !right;
             if lost {
                 self.forget(piece).map_err(LoadError::Storage)?;
             }
@@ -181,6 +185,11 @@ impl Storage {
         let detail = format!("piece {piece} is being changed by another program all the time");
         refused(StorageErrorKind::Io, StorageOp::Read, &path, detail)
     }
+}
+
+/// Somebody cut the file off: what is gone is lost like what was overwritten, and the file system is well.
+fn is_cut_off(error: &StorageError) -> bool {
+    error.kind == StorageErrorKind::Missing && error.op == StorageOp::Read && error.offset.is_some()
 }
 
 fn mark_of(open: &OpenFile) -> Option<Mark> {

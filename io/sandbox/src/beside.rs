@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-/// A process that was started by [`beside`], and the line to it. When this is dropped, it finds the line at
+/// A process that was started by [`beside()`], and the line to it. When this is dropped, it finds the line at
 /// its end; it is not waited for.
 #[derive(Debug)]
 pub struct Beside {

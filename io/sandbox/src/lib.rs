@@ -18,7 +18,7 @@
 //! - An older kernel closes less, and that is no error: [`Entered`] tells what is left open.
 //! - Nothing here decides what a process needs; that is the caller's.
 //!
-//! What has to stay outside, a command of the user above all, runs in a process [`beside`].
+//! What has to stay outside, a command of the user above all, runs in a process [`beside()`].
 //!
 //! Sources: landlock(7), seccomp(2), and the kernel's `userspace-api/landlock`.
 

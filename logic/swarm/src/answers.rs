@@ -309,7 +309,7 @@ impl<B> Swarm<B> {
                 self.part_all(now, bufs, out);
                 self.end_fetches(bufs, out);
                 // Other torrents need the memory.
-                self.closing.clear();
+                self.closing.take();
                 let pieces: Vec<_> = self.assembly.iter().map(|(piece, _)| piece).collect();
                 self.assembly
                     .drain()

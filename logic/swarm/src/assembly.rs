@@ -348,57 +348,6 @@ impl<B> Assembly<B> {
         open.missing as usize == open.slots.len()
     }
 
-    /// Throws away what a peer sent of unfinished pieces: it lied elsewhere. What is on its way to the
-    /// disk stays, since a new block could be overtaken by it. Gives back the buffers, and the pieces of
-    /// which nothing is left.
-    pub(crate) fn distrust(&mut self, key: Source) -> (Vec<B>, Vec<PieceIndex>) {
-        let (mut bufs, mut empty) = (Vec::new(), Vec::new());
-        let filling = self
-            .open
-            .iter_mut()
-            .filter(|(_, o)| o.stage == Stage::Filling);
-        for (piece, open) in filling {
-            let was = open.is_dormant();
-            let before = open.missing;
-            for (index, slot) in open.slots.iter_mut().enumerate() {
-                let on_disk = match slot {
-                    Slot::Here { from, .. } if *from == key => false,
-                    Slot::OnDisk { from: Some(from) } if *from == key => true,
-                    Slot::Missing
-                    | Slot::Asked(..)
-                    | Slot::Here { .. }
-                    | Slot::Spilling { .. }
-                    | Slot::OnDisk { .. }
-                    | Slot::Hashing { .. }
-                    | Slot::Gone { .. } => continue,
-                };
-                bufs.extend(take_here(slot).map(|(buf, _)| buf));
-                *slot = Slot::Missing;
-                open.missing += 1;
-                open.hint = open.hint.min(index as u32);
-                if (index as u32) < open.hashed.blocks {
-                    open.hashed = HashState::default();
-                    open.stale = open.hashing > 0;
-                }
-                if on_disk {
-                    open.spilled -= 1;
-                } else {
-                    open.here -= 1;
-                    self.here -= 1;
-                }
-            }
-            self.missing += u64::from(open.missing - before);
-            if open.missing > 0 {
-                self.wanting.insert(*piece);
-            }
-            self.dormant = self.dormant + usize::from(open.is_dormant()) - usize::from(was);
-            if open.missing as usize == open.slots.len() {
-                empty.push(*piece);
-            }
-        }
-        (bufs, empty)
-    }
-
     /// Whether a block from that peer is of use. A piece on parole takes none from others that they
     /// were not asked for again since: its hash shall speak about its owner.
     pub(crate) fn wants(&self, block: Block, from: Source, asked: bool) -> bool {

@@ -49,11 +49,7 @@ impl Closing {
         self.since.map(|since| since + WAIT)
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.take();
-    }
-
-    /// The same; gives what waited.
+    /// Nothing waits any more; gives what did.
     pub(crate) fn take(&mut self) -> Vec<PieceIndex> {
         self.since = None;
         self.fresh = 0;
@@ -107,11 +103,9 @@ impl<B> Swarm<B> {
     }
 
     fn hand_over(&mut self, out: &mut Outbox<B>) {
-        let mut whole = std::mem::take(&mut self.closing.pieces);
+        let mut whole = self.closing.take();
         // Those that lie one after another are written together.
         whole.sort_unstable();
-        self.closing.since = None;
-        self.closing.fresh = 0;
         let runs = self.runs(&whole);
         let commit = |piece: PieceIndex| {
             let digests = self.blame.is_suspect(piece);

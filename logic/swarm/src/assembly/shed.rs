@@ -1,4 +1,4 @@
-//! Blocks that the disk did not take: back into their piece, or given up.
+//! Blocks that the disk did not take: back into their piece, or given up; and those of somebody who lied.
 
 use std::cmp::Reverse;
 
@@ -6,6 +6,7 @@ use torr_base::{Block, PieceIndex};
 use torr_store::HashState;
 
 use super::{Assembly, OpenPiece, Slot, Stage, take_here};
+use crate::action::Source;
 
 impl<B> Assembly<B> {
     /// A piece that was closing is open as before, with the blocks that the disk gave back, if it had any.
@@ -69,26 +70,9 @@ impl<B> Assembly<B> {
                 kept += here as usize;
                 continue;
             }
-            if let Some(open) = self.open.get_mut(&piece) {
-                for (index, slot) in (0..).zip(&mut open.slots) {
-                    let Some((buf, _)) = take_here(slot) else {
-                        continue;
-                    };
-                    *slot = Slot::Missing;
-                    bufs.push(buf);
-                    open.missing += 1;
-                    open.hint = open.hint.min(index);
-                }
-                open.hashed = HashState::default();
-                open.stale = open.hashing > 0;
-                self.missing += u64::from(open.here);
-                self.here -= open.here as usize;
-                open.here = 0;
-                self.wanting.insert(piece);
-                self.dormant += usize::from(open.is_dormant());
-                if open.missing as usize == open.slots.len() {
-                    empty.push(piece);
-                }
+            let in_memory = |slot: &Slot<B>| matches!(slot, Slot::Here { .. });
+            if self.vacate(piece, in_memory, &mut bufs) {
+                empty.push(piece);
             }
         }
         (bufs, empty)
@@ -96,17 +80,66 @@ impl<B> Assembly<B> {
 
     /// What was spilled of a piece is not on the disk after all. True where nothing is left of the piece.
     pub(crate) fn forget_spilled(&mut self, piece: PieceIndex) -> bool {
+        let on_disk = |slot: &Slot<B>| matches!(slot, Slot::OnDisk { .. });
+        self.vacate(piece, on_disk, &mut Vec::new())
+    }
+
+    /// Throws away what a peer sent of unfinished pieces: it lied elsewhere. What is on its way to the
+    /// disk stays, since a new block could be overtaken by it. Gives back the buffers, and the pieces of
+    /// which nothing is left.
+    pub(crate) fn distrust(&mut self, key: Source) -> (Vec<B>, Vec<PieceIndex>) {
+        let by_it = |slot: &Slot<B>| match slot {
+            Slot::Here { from, .. } | Slot::OnDisk { from: Some(from) } => *from == key,
+            Slot::Missing
+            | Slot::Asked(..)
+            | Slot::Spilling { .. }
+            | Slot::OnDisk { from: None }
+            | Slot::Hashing { .. }
+            | Slot::Gone { .. } => false,
+        };
+        let mut bufs = Vec::new();
+        let mut pieces: Vec<_> = self.open.keys().copied().collect();
+        pieces.retain(|piece| self.vacate(*piece, by_it, &mut bufs));
+        (bufs, pieces)
+    }
+
+    /// Blocks of a filling piece, in memory or on the disk, that are `gone` are missing again; `bufs` gets the
+    /// buffers. True where nothing is left of the piece.
+    fn vacate(
+        &mut self,
+        piece: PieceIndex,
+        gone: impl Fn(&Slot<B>) -> bool,
+        bufs: &mut Vec<B>,
+    ) -> bool {
         let filling = self.open.get_mut(&piece);
         let Some(open) = filling.filter(|open| open.stage == Stage::Filling) else {
             return false;
         };
         let (dormant, before) = (open.is_dormant(), open.missing);
         for (index, slot) in (0..).zip(&mut open.slots) {
-            if matches!(slot, Slot::OnDisk { .. }) {
-                *slot = Slot::Missing;
-                open.spilled -= 1;
-                open.missing += 1;
-                open.hint = open.hint.min(index);
+            if !gone(slot) {
+                continue;
+            }
+            match slot {
+                Slot::Here { .. } => {
+                    open.here -= 1;
+                    self.here -= 1;
+                }
+                Slot::OnDisk { .. } => open.spilled -= 1,
+                Slot::Missing
+                | Slot::Asked(..)
+                | Slot::Spilling { .. }
+                | Slot::Hashing { .. }
+                | Slot::Gone { .. } => continue,
+            }
+            bufs.extend(take_here(slot).map(|(buf, _)| buf));
+            *slot = Slot::Missing;
+            open.missing += 1;
+            open.hint = open.hint.min(index);
+            // What follows on it was hashed in vain, and so is what is being hashed.
+            if index < open.hashed.blocks {
+                open.hashed = HashState::default();
+                open.stale = open.hashing > 0;
             }
         }
         self.missing += u64::from(open.missing - before);
@@ -115,5 +148,39 @@ impl<B> Assembly<B> {
         }
         self.dormant = self.dormant + usize::from(open.is_dormant()) - usize::from(dormant);
         open.missing as usize == open.slots.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use torr_base::{BLOCK_LEN, Geometry, Instant};
+
+    use super::*;
+    use crate::assembly::Placed;
+
+    /// What is fetched again is hashed again, however far the piece had been hashed before it was spilled.
+    #[test]
+    fn what_was_spilled_and_is_gone_was_hashed_in_vain() {
+        let (piece, from, now) = (PieceIndex::new(0), Source::Web(0), Instant::ZERO);
+        let geometry = Geometry::new(4 * u64::from(BLOCK_LEN), 4 * u64::from(BLOCK_LEN)).unwrap();
+        let mut assembly: Assembly<u32> = Assembly::new(geometry);
+        assembly.open(piece, None, now);
+        let fill = |assembly: &mut Assembly<u32>| {
+            while let Some(block) = assembly.ask_missing(piece, now) {
+                let placed = assembly.place(block, block.index, from, now);
+                assert!(!matches!(placed, Placed::Unwanted(_)));
+            }
+        };
+        fill(&mut assembly);
+        let mut run = assembly.hash(piece, 2).unwrap();
+        run.hashed.blocks = 2;
+        assert!(assembly.hashed(run).is_empty());
+        for spill in assembly.spill(piece) {
+            assembly.spilled(spill.block, true);
+        }
+        assert!(assembly.forget_spilled(piece), "nothing is left");
+        fill(&mut assembly);
+        let commit = assembly.commit(piece, false).unwrap();
+        assert_eq!((commit.blocks.len(), commit.hashed.blocks), (4, 0));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use torr_base::{Instant, RawBlock};
+use torr_base::{Instant, RawBlock, is_near};
 use torr_store::Payload;
 use torr_swarm::PeerKey;
 use torr_wire::{HandshakeReader, MseHandshake, WireReader};
@@ -234,10 +234,15 @@ impl<B> Tx<B> {
         let control = (*n).min(self.first_control().len());
         self.control_sent += control;
         *n -= control;
-        if self.control_sent == self.control.len() && self.parts.is_empty() {
+        let payload = self.advance_block(n);
+        if self.is_empty() {
             self.control.clear();
             self.control_sent = 0;
         }
+        payload
+    }
+
+    fn advance_block(&mut self, n: &mut usize) -> Option<Payload<B>> {
         let len = self.parts.front()?.range.len as usize;
         let block = (*n).min(len - self.block_sent);
         self.block_sent += block;
@@ -246,12 +251,7 @@ impl<B> Tx<B> {
             return None;
         }
         self.block_sent = 0;
-        let part = self.parts.pop_front();
-        if self.is_empty() {
-            self.control.clear();
-            self.control_sent = 0;
-        }
-        part.map(|part| part.payload)
+        self.parts.pop_front().map(|part| part.payload)
     }
 }
 
@@ -267,22 +267,21 @@ pub enum Rest<'a> {
 /// The network that an address counts for where connections per network are limited: /24 or /64, and
 /// for IPv6 the /48 as well. `None` for loopback and private ranges, which are not limited.
 pub(crate) fn prefixes(ip: IpAddr) -> Option<(u64, u64)> {
-    match ip {
+    let ip = ip.to_canonical();
+    if is_near(ip) {
+        return None;
+    }
+    Some(match ip {
         IpAddr::V4(v4) => {
-            let own = v4.is_loopback() || v4.is_private() || v4.is_link_local();
             let net = u64::from(v4.to_bits() >> 8);
-            (!own).then_some((net, net))
+            (net, net)
         }
         IpAddr::V6(v6) => {
-            if let Some(v4) = v6.to_ipv4_mapped() {
-                return prefixes(IpAddr::V4(v4));
-            }
-            let own = v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local();
             let net = (v6.to_bits() >> 64) as u64;
             // A bit that no /24 has keeps the two families apart.
-            (!own).then_some((net | 1 << 63, net >> 16 | 1 << 63))
+            (net | 1 << 63, net >> 16 | 1 << 63)
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use torr_base::{PeerId, PieceIndex};
+use torr_base::{PeerId, PieceIndex, is_near};
 use torr_store::Digest;
 
 use crate::action::{PeerKey, Source};
@@ -136,7 +136,7 @@ impl Blame {
             .banned
             .range(first..=Banned::Peer(ip, PeerId([255; 20])));
         let again = caught.any(|entry| *entry != Banned::Peer(ip, id));
-        let entry = if again && !is_shared(ip) {
+        let entry = if again && !is_near(ip) {
             Banned::Ip(ip)
         } else {
             Banned::Peer(ip, id)
@@ -158,14 +158,6 @@ impl Blame {
     /// Whether nobody at that address is spoken to.
     pub(crate) fn is_banned_address(&self, ip: IpAddr) -> bool {
         self.banned.contains(&Banned::Ip(ip))
-    }
-}
-
-/// Loopback and private ranges.
-fn is_shared(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 

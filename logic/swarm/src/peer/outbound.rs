@@ -1,8 +1,6 @@
 //! What is said to a peer: the greeting, chokes, interest. Blocks are in `transmit`.
 
-use std::net::IpAddr;
-
-use torr_base::{Instant, PieceIndex, RawBlock};
+use torr_base::{Instant, PieceIndex, RawBlock, is_near};
 use torr_store::BufSource;
 use torr_wire::{ExtendedHandshake, Extension, ExtensionIds, Message, allowed_fast_set};
 
@@ -28,7 +26,7 @@ impl<B> Swarm<B> {
         };
         peer.revealed = one_by_one.then(|| Revealed::new(pieces));
         if peer.extended {
-            let port = match is_near(peer.addr.ip()) {
+            let port = match is_near(peer.addr.ip().to_canonical()) {
                 true => self.config.listen_port,
                 false => self.config.public_port,
             };
@@ -236,13 +234,5 @@ impl<B> Peer<B> {
             payload: &hello.encode(),
         };
         self.send(message, out);
-    }
-}
-
-/// On this machine or the network that it is on, as far as an address tells.
-fn is_near(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
     }
 }

@@ -17,8 +17,7 @@ use torr_store::{StorageError, StorageOp};
 use crate::errno::{Sys, failed};
 use crate::hash::hash_one;
 use crate::root::Root;
-use crate::state::{TORRENTS, replace};
-use crate::tree::retry;
+use crate::state::{TORRENTS, read_all, replace};
 
 const TORRENT_NAME: &str = "torrent";
 const SUM_NAME: &str = "torrent.sum";
@@ -113,18 +112,8 @@ fn read(root: &Root, name: &str, len_max: usize) -> Result<Option<Vec<u8>>, Stor
         Err(Errno::NOENT) => return Ok(None),
         other => other.map_err(fail)?,
     };
-    let len = rustix::fs::fstat(&file).map_err(fail)?.st_size as usize;
-    let mut bytes = vec![0; len.min(len_max + 1)];
-    let mut done = 0;
-    while done < bytes.len() {
-        let got = retry(|| rustix::io::pread(&file, &mut bytes[done..], done as u64));
-        match got.map_err(fail)? {
-            0 => break,
-            got => done += got,
-        }
-    }
-    bytes.truncate(done);
-    Ok(Some(bytes))
+    let bytes = read_all(&file, len_max as u64 + 1);
+    bytes.map(Some).map_err(fail)
 }
 
 fn remove(root: &Root, name: &str) -> Result<(), StorageError> {

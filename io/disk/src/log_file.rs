@@ -14,8 +14,7 @@ use crate::end::{END_NAME, End, read_end, write_end};
 use crate::errno::{failed, refused};
 use crate::hook::{Call, Hook};
 use crate::root::Root;
-use crate::state::{replace, write_all};
-use crate::tree::retry;
+use crate::state::{read_all, replace, write_all};
 
 pub(crate) const LOG_NAME: &str = "log";
 /// Where an unreadable log is put aside.
@@ -46,16 +45,7 @@ pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<(Found, EndDamage
         Err(Errno::NOENT) => return Ok((Found::Nothing, None)),
         other => other.map_err(fail)?,
     };
-    let len = (fs::fstat(&file).map_err(fail)?.st_size as u64).min(LOG_LEN_MAX);
-    let mut bytes = vec![0; len as usize];
-    let mut done = 0;
-    while done < bytes.len() {
-        match retry(|| rustix::io::pread(&file, &mut bytes[done..], done as u64)).map_err(fail)? {
-            0 => break,
-            got => done += got,
-        }
-    }
-    bytes.truncate(done);
+    let bytes = read_all(&file, LOG_LEN_MAX).map_err(fail)?;
     match read_log(&bytes, header) {
         Ok((image, mut damage)) => {
             let mut end_damaged = None;

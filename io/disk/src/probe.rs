@@ -20,6 +20,7 @@ use torr_store::{Record, Room, StorageError, StorageErrorKind, StorageOp};
 
 use crate::errno::{Sys, failed, refused};
 use crate::hook::Call;
+use crate::reserve;
 use crate::root::Root;
 use crate::state::write_all;
 use crate::storage::{Storage, Touched, lock};
@@ -110,8 +111,7 @@ fn has_room(root: &Root, place: &Sys<Arc<OwnedFd>>, needs: u64) -> Result<(), St
     let fail = |errno| failed(StorageOp::Probe, &show, errno);
     root.hook().ask(Call::Room, &show).map_err(fail)?;
     let dir = place.as_ref().map_err(|errno| fail(*errno))?;
-    let stat = fs::fstatvfs(dir).map_err(fail)?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let free = reserve::free_bytes(dir).map_err(fail)?;
     if free >= needs {
         return Ok(());
     }
@@ -133,7 +133,7 @@ fn can_write(root: &Root, place: &Sys<Arc<OwnedFd>>, needs: u64) -> Result<(), S
     let done = place.as_ref().map_err(|errno| *errno).and_then(|dir| {
         root.hook().ask(Call::Write, &show)?;
         let file = nameless(dir)?;
-        match crate::reserve::whole(&file, needs.max(1)) {
+        match reserve::whole(&file, needs.max(1)) {
             // Nobody can tell whether it would fit.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(errno) => return Err(errno),

@@ -5,12 +5,13 @@
 //! writes cost a little less.
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::{self, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::errno::Sys;
+use crate::storage::lock;
 
 /// What is reserved at a time.
 pub(crate) const WINDOW: u64 = 64 << 20;
@@ -37,7 +38,7 @@ impl Reserved {
             return;
         }
         // A window that another worker is reserving is worth waiting for: the write would do the same work.
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = lock(&self.0);
         for window in offset / WINDOW..=(offset + len - 1) / WINDOW {
             if asked.never || !asked.mark(window) {
                 continue;
@@ -68,7 +69,13 @@ impl Asked {
 }
 
 fn has_room(fd: &impl AsFd) -> bool {
-    fs::fstatvfs(fd).is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= FREE_MIN)
+    free_bytes(fd).is_ok_and(|free| free >= FREE_MIN)
+}
+
+/// What is free on the file system, for whoever has no privileges.
+pub(crate) fn free_bytes(fd: &impl AsFd) -> Sys<u64> {
+    let found = fs::fstatvfs(fd)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]

@@ -106,6 +106,21 @@ pub(crate) fn replace(root: &Root, name: &str, bytes: &[u8]) -> Result<OwnedFd, 
     Ok(file)
 }
 
+/// What a file holds, but no more than so many bytes of it.
+pub(crate) fn read_all(file: &OwnedFd, len_max: u64) -> Sys<Vec<u8>> {
+    let len = (fs::fstat(file)?.st_size as u64).min(len_max);
+    let mut bytes = vec![0; len as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        match retry(|| rustix::io::pread(file, &mut bytes[done..], done as u64))? {
+            0 => break,
+            got => done += got,
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
+}
+
 pub(crate) fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Sys<()> {
     while !bytes.is_empty() {
         match retry(|| rustix::io::pwrite(file, bytes, offset))? {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use common::{F, Rig, Sample, TempDir, lazy, numbers, spec};
+use common::{F, Rig, Sample, TempDir, failing, lazy, numbers, spec};
 use torr_disk::{Call, DiskConfig, Hook, StorageSpec};
 use torr_store::{
     BufSource, CommitError, DiskResult, DiskTask, LoadError, StorageError, StorageErrorKind,
@@ -33,16 +33,6 @@ fn sample() -> Sample {
         ],
         PIECE,
     )
-}
-
-/// The call of that kind fails with that number while `armed` is not zero.
-fn failing(kind: Call, armed: &Arc<AtomicI32>) -> DiskConfig {
-    let armed = Arc::clone(armed);
-    let hook = Hook::new(move |call, _| {
-        let errno = armed.load(Ordering::SeqCst);
-        (call == kind && errno != 0).then_some(errno)
-    });
-    DiskConfig { hook, ..lazy() }
 }
 
 fn storage_error(error: CommitError) -> StorageError {

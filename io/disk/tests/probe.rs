@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::{Rig, Sample, TempDir, flip, lazy, numbers, spec};
+use common::{Rig, Sample, TempDir, failing, flip, lazy, numbers, spec};
 use torr_base::PieceIndex;
 use torr_disk::{Call, DiskConfig, Hook};
 use torr_store::{DiskResult, DiskTask, Room, StorageError, StorageErrorKind, StorageOp};
@@ -33,16 +33,6 @@ fn files_under(dir: &Path) -> usize {
             false => 1,
         })
         .sum()
-}
-
-/// Calls of that kind fail with that number while `armed` is not zero.
-fn failing(kind: Call, armed: &Arc<AtomicI32>) -> DiskConfig {
-    let armed = Arc::clone(armed);
-    let hook = Hook::new(move |call, _| {
-        let errno = armed.load(Ordering::SeqCst);
-        (call == kind && errno != 0).then_some(errno)
-    });
-    DiskConfig { hook, ..lazy() }
 }
 
 #[test]

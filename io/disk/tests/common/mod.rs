@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha1::{Digest as _, Sha1};
 use torr_base::{BLOCK_LEN, Geometry, PieceIndex, RawBlock, Rng};
-use torr_disk::{Disk, DiskConfig, Opened, StorageSpec};
+use torr_disk::{Call, Disk, DiskConfig, Hook, Opened, StorageSpec};
 use torr_metainfo::{Draft, DraftFile, DraftFiles, FileAttrs, Info, Metainfo};
 use torr_store::{
     BlockBuf, BlockPool, BufSource, CommitError, Committed, DiskDone, DiskJob, DiskResult,
@@ -198,6 +198,16 @@ pub(crate) fn lazy() -> DiskConfig {
         unmarked_bytes_max: u64::MAX,
         ..DiskConfig::default()
     }
+}
+
+/// Calls of that kind fail with that number while `armed` is not zero.
+pub(crate) fn failing(kind: Call, armed: &Arc<AtomicI32>) -> DiskConfig {
+    let armed = Arc::clone(armed);
+    let hook = Hook::new(move |call, _| {
+        let errno = armed.load(Ordering::SeqCst);
+        (call == kind && errno != 0).then_some(errno)
+    });
+    DiskConfig { hook, ..lazy() }
 }
 
 impl Rig {

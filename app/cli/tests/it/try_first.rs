@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{Running, Tracker, World, ran, tree};
+use crate::common::{Ran, Running, Tracker, World, ran, tree};
 
 const FILES: &[(&str, usize)] = &[
     ("a.bin", 3_000_000),
@@ -172,20 +172,7 @@ fn a_full_disk_is_status_5_and_loses_nothing() {
          $TORR {torrent} -d small --json >second; echo $?\n\
          cmp small/big.bin share/big.bin && echo same"
     );
-    let mut command = std::process::Command::new("unshare");
-    // Without root, a user namespace has a root of its own.
-    command.args(["-m", "--propagation", "private"]);
-    if !is_root() {
-        command.arg("-r");
-    }
-    command
-        .args(["/bin/sh", "-c", &script])
-        .current_dir(world.dir.path());
-    command
-        .env("TORR", env!("CARGO_BIN_EXE_torr"))
-        .env("TORR_NO_DHT", "true")
-        .env("HOME", world.dir.path());
-    let ran = ran(command);
+    let ran = among_mounts(&world, &script);
     assert_eq!(ran.out, "5\n5\n0\nsame\n", "{}", ran.err);
     assert!(
         ran.err.contains("No space left on device") && ran.err.contains("hint: "),
@@ -228,19 +215,7 @@ fn a_full_disk_is_waited_for_if_that_is_asked_for() {
          wait $torr; echo $?\n\
          cmp small/big.bin share/big.bin && echo same"
     );
-    let mut command = std::process::Command::new("unshare");
-    command.args(["-m", "--propagation", "private"]);
-    if !is_root() {
-        command.arg("-r");
-    }
-    command
-        .args(["/bin/sh", "-c", &script])
-        .current_dir(world.dir.path());
-    command
-        .env("TORR", env!("CARGO_BIN_EXE_torr"))
-        .env("TORR_NO_DHT", "true")
-        .env("HOME", world.dir.path());
-    let ran = ran(command);
+    let ran = among_mounts(&world, &script);
     assert_eq!(ran.out, "0\nsame\n", "{}", ran.err);
     let told = std::fs::read_to_string(world.path("told")).unwrap();
     let told = crate::common::objects(&told);
@@ -265,6 +240,24 @@ fn a_full_disk_is_waited_for_if_that_is_asked_for() {
     let done = told.iter().find(|o| o["t"] == "done").unwrap();
     let fetched = done["downloaded"].as_u64().unwrap();
     assert!(fetched < size as u64 * 3 / 2, "{fetched} of {size}");
+}
+
+/// Runs a script that mounts things which nobody else sees; `$TORR` is the program.
+fn among_mounts(world: &World, script: &str) -> Ran {
+    let mut command = std::process::Command::new("unshare");
+    // Without root, a user namespace has a root of its own.
+    command.args(["-m", "--propagation", "private"]);
+    if !is_root() {
+        command.arg("-r");
+    }
+    command
+        .args(["/bin/sh", "-c", script])
+        .current_dir(world.dir.path());
+    command
+        .env("TORR", env!("CARGO_BIN_EXE_torr"))
+        .env("TORR_NO_DHT", "true")
+        .env("HOME", world.dir.path());
+    ran(command)
 }
 
 fn is_root() -> bool {

@@ -8,6 +8,7 @@
 //! What would do harm if it worked is asked for with arguments that the kernel cannot take: it then says so, where
 //! seccomp says that the call as such is denied.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -193,9 +194,7 @@ const TRIES: &[(&str, Part, Attempt)] = &[
         },
     ),
     ("cut a file outside", Part::Truncation, |ground| {
-        let path = ground.outside(SECRET)?;
-        let path = std::ffi::CString::new(path.as_os_str().as_bytes());
-        let path = path.map_err(|_| Outcome::Untried("a NUL in its path".to_owned()))?;
+        let path = c_path(&ground.outside(SECRET)?)?;
         // SAFETY: the path ends in NUL and lives until the call returns.
         call(|| unsafe { libc::truncate(path.as_ptr(), 0) }.into())
     }),
@@ -237,9 +236,7 @@ const TRIES: &[(&str, Part, Attempt)] = &[
         },
     ),
     ("mount a file system", Part::SystemCalls, |ground| {
-        let path = ground.outside("mount")?;
-        let path = std::ffi::CString::new(path.as_os_str().as_bytes());
-        let path = path.map_err(|_| Outcome::Untried("a NUL in its path".to_owned()))?;
+        let path = c_path(&ground.outside("mount")?)?;
         let kind = c"tmpfs".as_ptr();
         // SAFETY: the texts end in NUL and live until the calls return; no data is given.
         let mounted =
@@ -312,6 +309,11 @@ const TRIES: &[(&str, Part, Attempt)] = &[
         call(|| unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())
     }),
 ];
+
+fn c_path(path: &Path) -> Result<CString, Outcome> {
+    let path = CString::new(path.as_os_str().as_bytes());
+    path.map_err(|_| Outcome::Untried("a NUL in its path".to_owned()))
+}
 
 const NOTHING: *mut c_void = ptr::null_mut();
 

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use torr_base::{Bitfield, Rng};
 use torr_store::{LogHeader, read_log};
 
+use super::claims;
 use super::plan::{Break, Client, Scene};
-use super::{claims, is_new};
 use crate::child::{Program, ended_by};
 use crate::device::Rack;
 use crate::ground::{Ground, PATIENCE, local};
@@ -92,7 +92,7 @@ impl Live {
     }
 
     pub(super) fn note(&mut self, have: Bitfield) {
-        if self.latest().is_none_or(|last| is_new(last, &have)) {
+        if self.latest() != Some(&have) {
             self.finished.push((Instant::now(), have));
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use torr_base::{Bitfield, Rng};
+use torr_base::Rng;
 
 use crate::device::{Cache, Moment, Rack};
 use crate::ground::Ground;
@@ -245,9 +245,4 @@ impl std::fmt::Display for Sum {
             self.faults.len()
         )
     }
-}
-
-/// Pieces in both, or in one, as a set of its own.
-pub(crate) fn is_new(before: &Bitfield, now: &Bitfield) -> bool {
-    now.any_and_not(before) || before.any_and_not(now)
 }

@@ -363,11 +363,7 @@ impl PortMapper {
         };
         let (way, lifetime) = (asking.way, asking.lifetime.unwrap_or(LIFETIME));
         let refusal = asking.refusal.clone();
-        let tcp = self
-            .wants
-            .iter()
-            .find(|want| want.protocol == Protocol::Tcp);
-        match tcp.is_some_and(|want| want.held.is_some()) {
+        match self.held(Protocol::Tcp).is_some() {
             true => self.granted(now, way, lifetime),
             false => {
                 let why = refusal.unwrap_or_else(|| "no answer".to_owned());

@@ -384,11 +384,7 @@ impl PortMapper {
             until,
         };
         self.refusals.clear();
-        let held = |protocol| {
-            let want = self.wants.iter().find(|want| want.protocol == protocol);
-            want.and_then(|want| want.held)
-        };
-        let Some(tcp) = held(Protocol::Tcp) else {
+        let Some(tcp) = self.held(Protocol::Tcp) else {
             debug_assert!(false, "granted without a port");
             return;
         };
@@ -397,8 +393,14 @@ impl PortMapper {
             local: self.port,
             address: self.address.filter(|ip| !ip.is_unspecified()),
             tcp,
-            udp: held(Protocol::Udp),
+            udp: self.held(Protocol::Udp),
         });
+    }
+
+    /// The port outside.
+    fn held(&self, protocol: Protocol) -> Option<u16> {
+        let want = self.wants.iter().find(|want| want.protocol == protocol);
+        want.and_then(|want| want.held)
     }
 
     /// This way leads nowhere: on to the next one.

@@ -156,7 +156,16 @@ fn the_demo_runs_to_its_end_and_leaves_nothing() {
     let mut command = world.torr(["demo", "--size", "300M"]);
     command.env("TMPDIR", world.path("tmp"));
     let run = Running::start(command);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // It makes its payload then, which takes a while: on a busy machine a fixed time is before or after.
+    let busy = || {
+        let mut demos = std::fs::read_dir(world.path("tmp")).unwrap();
+        demos.any(|demo| demo.unwrap().path().join("seeds").exists())
+    };
+    let began = std::time::Instant::now();
+    while !busy() {
+        assert!(began.elapsed().as_secs() < 60, "it does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     run.signal("INT");
     assert_eq!(run.end().code, 130);
     assert_eq!(std::fs::read_dir(world.path("tmp")).unwrap().count(), 0);

@@ -311,7 +311,14 @@ fn a_racing_link_among_the_names_leads_nowhere() {
     fs::create_dir(world.path("dirs")).unwrap();
     let inside = ["dirs", "seed-state"].map(|name| world.path(name));
     let before = outside(&world, &inside);
-    let swaps: u64 = (0..4).map(|n| one_race(&world, &root, &tracker, n)).sum();
+    // On a busy machine there are few in one download.
+    let mut swaps = 0;
+    for n in 0..40 {
+        swaps += one_race(&world, &root, &tracker, n);
+        if n >= 3 && swaps > 100 {
+            break;
+        }
+    }
     assert!(swaps > 100, "{swaps} swaps");
     assert_same(&before, &outside(&world, &inside));
 }

@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use torr::{AddTorrent, Dht, PortChoice, SessionConfig, Source};
 
 use crate::args::high::{High, Talk};
@@ -177,10 +177,11 @@ impl Problems {
     fn add(&mut self, failure: &Failure) {
         self.err.line(failure);
         if self.json {
-            self.out.line(json!({
-                "v": 1, "t": "error", "hash": null, "name": null, "code": failure.exit.code(),
-                "what": failure.what, "why": failure.why, "hint": failure.hint,
-            }));
+            let mut fields = json!({ "hash": null, "name": null });
+            if let (Some(fields), Value::Object(more)) = (fields.as_object_mut(), failure.json()) {
+                fields.extend(more);
+            }
+            self.out.line(screen::object("error", fields));
         }
         self.failed.push(failure.exit);
     }

@@ -26,6 +26,17 @@ pub(crate) struct Screen {
     bars: Option<Bars>,
 }
 
+/// One line of `--json`.
+pub(crate) fn object(kind: &str, fields: Value) -> Value {
+    let mut object = Map::new();
+    object.insert("v".to_owned(), json!(1));
+    object.insert("t".to_owned(), json!(kind));
+    if let Value::Object(fields) = fields {
+        object.extend(fields);
+    }
+    Value::Object(object)
+}
+
 impl Screen {
     pub(crate) fn new(env: &Env, show: Show) -> Self {
         let draws = show.mode == Mode::Bar && show.talk > Talk::Quiet;
@@ -108,13 +119,7 @@ impl Screen {
         if self.show.mode != Mode::Json {
             return;
         }
-        let mut object = Map::new();
-        object.insert("v".to_owned(), json!(1));
-        object.insert("t".to_owned(), json!(kind));
-        if let Value::Object(fields) = fields {
-            object.extend(fields);
-        }
-        self.out.line(Value::Object(object));
+        self.out.line(object(kind, fields));
     }
 
     /// Whether the one for whom all this is has left: the reader of `--json`.

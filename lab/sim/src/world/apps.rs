@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use torr_node::{Action, News, Notice};
+use torr_node::{Action, News, Node, Notice, TorrentKey};
 
 use crate::conn::{EndId, Outgoing};
 use crate::fidelity::{Fidelity, Moved};
@@ -125,15 +125,13 @@ impl<F: Fidelity> World<F> {
                 Notice::Lost { .. } => unreachable!("nobody changes files here"),
                 Notice::Synced => told.synced = told.synced.or(Some(now)),
                 Notice::Halted(_) => {
-                    let received = home.torrent.and_then(|key| home.node.stats(key));
-                    let received = received.map_or(0, |stats| stats.swarm.downloaded);
+                    let received = received(&home.node, home.torrent);
                     told.halted.get_or_insert((now, received));
                 }
                 Notice::Resumed => {
                     told.resumed += 1;
                     let (since, before) = told.halted.take().expect("it was halted");
-                    let received = home.torrent.and_then(|key| home.node.stats(key));
-                    let received = received.map_or(0, |stats| stats.swarm.downloaded);
+                    let received = received(&home.node, home.torrent);
                     assert_eq!(
                         received, before,
                         "node {host} fetched what it could not keep since {since:?}"
@@ -351,4 +349,10 @@ fn home_redials<F: Fidelity>(host: &Host<F>) -> bool {
         Kind::Puppet(home) => home.redial().is_some(),
         Kind::Node(_) => false,
     }
+}
+
+/// Bytes of blocks that came so far.
+fn received<B>(node: &Node<B>, torrent: Option<TorrentKey>) -> u64 {
+    let stats = torrent.and_then(|key| node.stats(key));
+    stats.map_or(0, |stats| stats.swarm.downloaded)
 }

@@ -2,8 +2,8 @@
 //!
 //! A block is taken from memory if the disk brought it. For a fast peer it is read from the cache of the machine
 //! with those that follow; else it is sent from its file, or read alone, or asked of the disk, where a run of
-//! those that follow is asked for with it. So many
-//! requests cost twelve bytes each, and none of them a buffer before it can be sent.
+//! those that follow is asked for with it. So many requests cost twelve bytes each, and none of them a buffer
+//! before it can be sent.
 
 use torr_base::{BLOCK_LEN, Instant, PieceIndex, RawBlock};
 use torr_store::{BufSource, DiskTask, FileSource, Found, Payload, StorageId};

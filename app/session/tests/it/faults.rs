@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
 use torr::metainfo::{Draft, DraftFiles};
 use torr::{
     Event, Events, IoMode, SessionError, StorageError, StorageErrorKind, Torrent, TorrentState,
@@ -28,6 +29,11 @@ const SIZE: usize = 40 * MIB;
 
 fn strict() -> bool {
     std::env::var_os("TORR_FAULTS_STRICT").is_some()
+}
+
+/// Where a test mounts things: made before all else, so that it goes last, when nothing is mounted there.
+fn place() -> TempDir {
+    TempDir::new().unwrap()
 }
 
 /// What is mounted for a test; gone when dropped.
@@ -75,15 +81,15 @@ fn run(command: &mut Command) -> bool {
     done.is_ok_and(|done| done.status.success())
 }
 
-/// A torrent that comes at 20 MB/s, of zeros: they cost neither memory nor disk here.
+/// A torrent that comes at 20 MB/s for 50 s, of zeros: its seed needs neither memory nor disk for them.
 struct Healthy {
     torrent: Torrent,
-    _seed: Side,
+    seed: Side,
 }
 
 impl Healthy {
     async fn new(leech: &Side, name: &str) -> Self {
-        let (piece, pieces) = (vec![0; MIB], 4_000);
+        let (piece, pieces) = (vec![0; MIB], 1_000);
         let hash = crate::common::sha1(&piece);
         let draft = Draft {
             name: name.to_owned(),
@@ -107,10 +113,7 @@ impl Healthy {
             .unwrap()
             .unwrap();
         let torrent = leech.leech(&payload, &[seed.addr()]).await;
-        Self {
-            torrent,
-            _seed: seed,
-        }
+        Self { torrent, seed }
     }
 }
 
@@ -198,7 +201,7 @@ impl Rig {
     }
 
     /// The cause is gone: it goes on by itself, fetches little twice, and hashes nothing again.
-    async fn recovers(mut self) -> Side {
+    async fn recovers(mut self) {
         let begun = Instant::now();
         let on = async {
             loop {
@@ -223,11 +226,16 @@ impl Rig {
         assert!(fetched <= SIZE + 40 * MIB, "{fetched}");
         self.payload
             .assert_in(self.victim.path().unwrap().parent().unwrap());
-        for healthy in self.healthy {
-            healthy.torrent.stop(LONG).await.unwrap();
+        self.end().await;
+    }
+
+    /// All sessions have ended before their folders go.
+    async fn end(self) {
+        for side in self.healthy.map(|healthy| healthy.seed) {
+            side.end().await;
         }
         self.seed.end().await;
-        self.leech
+        self.leech.end().await;
     }
 }
 
@@ -240,8 +248,8 @@ fn in_time(since: Instant) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_for() {
-    let leech = Side::new().await;
-    let dir = leech.dir.path().join("full");
+    let (place, leech) = (place(), Side::new().await);
+    let dir = place.path().join("full");
     let options = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];
     let Some(_mount) = Mount::new(&dir, &options) else {
         return;
@@ -269,14 +277,14 @@ async fn a_full_disk_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(rig.victim.stats().state, TorrentState::Halted);
     std::fs::remove_file(&ballast).unwrap();
-    rig.recovers().await.end().await;
+    rig.recovers().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_gone_read_only_is_waited_for() {
-    let leech = Side::new().await;
-    let dir = leech.dir.path().join("ro");
-    let image = leech.dir.path().join("image");
+    let (place, leech) = (place(), Side::new().await);
+    let dir = place.path().join("ro");
+    let image = place.path().join("image");
     let Some(mount) = Mount::ext4(&dir, &image, 3 * SIZE) else {
         return;
     };
@@ -289,7 +297,7 @@ async fn a_file_system_gone_read_only_is_waited_for() {
     assert_eq!(what, (StorageErrorKind::Denied, Some("EROFS")), "{error}");
     rig.endure().await;
     mount.remount("rw");
-    rig.recovers().await.end().await;
+    rig.recovers().await;
 }
 
 /// A block device in memory that answers with EIO when it may take no more.
@@ -327,8 +335,11 @@ impl Drop for Zram {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_fails_is_waited_for() {
     // zram takes memory for aligned to pages that is not, and keeps other bytes than were written.
-    let leech = Side::with(|config| config.io = IoMode::Buffered).await;
-    let dir = leech.dir.path().join("eio");
+    let (place, leech) = (
+        place(),
+        Side::with(|config| config.io = IoMode::Buffered).await,
+    );
+    let dir = place.path().join("eio");
     let Some(zram) = Zram::new(3 * SIZE) else {
         return;
     };
@@ -357,15 +368,15 @@ async fn a_device_that_fails_is_waited_for() {
     assert_eq!(what, (StorageErrorKind::Io, Some("EIO")), "{error}");
     rig.endure().await;
     zram.set("mem_limit", "0");
-    rig.recovers().await.end().await;
+    rig.recovers().await;
     drop(mount);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unmounted_file_system_is_waited_for_and_its_mount_point_stays_empty() {
-    let leech = Side::new().await;
-    let dir = leech.dir.path().join("mount");
-    let image = leech.dir.path().join("image");
+    let (place, leech) = (place(), Side::new().await);
+    let dir = place.path().join("mount");
+    let image = place.path().join("image");
     let Some(mount) = Mount::ext4(&dir, &image, 3 * SIZE) else {
         return;
     };
@@ -392,16 +403,16 @@ async fn an_unmounted_file_system_is_waited_for_and_its_mount_point_stays_empty(
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
     drop(other);
     let mount = Mount::new(&dir, &["-o", "loop", image.to_str().unwrap()]).unwrap();
-    rig.recovers().await.end().await;
+    rig.recovers().await;
     drop(mount);
 }
 
 /// It is not mounted when the torrent is added: nothing is made, and it goes on when it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_that_is_not_mounted_is_waited_for_at_the_start() {
-    let (seed, leech) = (Side::new().await, Side::new().await);
-    let dir = leech.dir.path().join("mount");
-    let image = leech.dir.path().join("image");
+    let (place, seed, leech) = (place(), Side::new().await, Side::new().await);
+    let dir = place.path().join("mount");
+    let image = place.path().join("image");
     let Some(mount) = Mount::ext4(&dir, &image, 3 * SIZE) else {
         return;
     };
@@ -497,4 +508,5 @@ async fn inside_with_few_descriptors() {
     synced.unwrap().unwrap();
     rig.payload.assert_in(&dir);
     assert!(rig.victim.stats().downloaded as usize <= SIZE + 40 * MIB);
+    rig.end().await;
 }

@@ -96,6 +96,15 @@ const SWARM_GOALS: &[Goal] = &[
     goal(Figure::Total, 0.5, Against::BestRival),
     goal(Figure::Total, 1.6, Against::TorrIn("leech-4m")),
 ];
+/// What grows with the number of peers or pieces, and must not make a block dear.
+const LINEAR: Case = Case {
+    name: "leech-200",
+    title: "download from 200 peers, 4 MiB pieces",
+    peers: 200,
+    only: Some(&["torr"]),
+    goals: &[goal(Figure::Total, 1.6, Against::TorrIn("leech-4m"))],
+    ..LEECH
+};
 const RC4_GOALS: &[Goal] = &[goal(Figure::Total, 0.9, Against::BestRival)];
 const SEED: Case = Case {
     name: "seed-1",
@@ -140,6 +149,21 @@ pub(crate) const CASES: &[Case] = &[
         peers: 50,
         goals: SWARM_GOALS,
         ..LEECH
+    },
+    LINEAR,
+    Case {
+        name: "leech-131072",
+        title: "download from one peer, 131,072 pieces of 32 KiB",
+        piece_len: 32 << 10,
+        peers: 1,
+        ..LINEAR
+    },
+    Case {
+        name: "leech-16m",
+        title: "download from one peer, 16 MiB pieces",
+        piece_len: 16 << 20,
+        peers: 1,
+        ..LINEAR
     },
     Case {
         name: "leech-rc4",

@@ -1,5 +1,5 @@
-//! A peer that says anything, at any pace: "0 passes time, n reads n bytes". Every invariant of the
-//! node holds after every event, and every block is back at the end.
+//! Two peers that say anything, at any pace. The first byte is the memory, in blocks beyond four; the rest is
+//! steps, see `torr_fuzz`. Every invariant of the node holds after every event, and every block is back at the end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,8 @@ use torr_store::StorageId;
 const INFO_HASH: InfoHash = InfoHash([7; 20]);
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut world = World::new(INFO_HASH, None);
+    let Some((more, steps)) = bytes.split_first() else { return };
+    let mut world = World::new(INFO_HASH, 4 + more % 32, None);
     let init = TorrentInit {
         storage: StorageId(1),
         swarm: torrent(INFO_HASH),
@@ -23,5 +24,5 @@ fuzz_target!(|bytes: &[u8]| {
         super_seed: false,
     };
     let key = world.node.add_torrent(world.now, init).expect("the first torrent");
-    world.run(key, bytes);
+    world.run(key, steps);
 });

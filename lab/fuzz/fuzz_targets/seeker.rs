@@ -16,7 +16,7 @@ const INFO_HASH: InfoHash = InfoHash([
 ]);
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut world = World::new(INFO_HASH, Some(METADATA));
+    let mut world = World::new(INFO_HASH, 4, Some(METADATA));
     let init = MagnetInit {
         storage: StorageId(1),
         info_hash: INFO_HASH,

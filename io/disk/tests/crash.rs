@@ -15,6 +15,8 @@ use torr_disk::{Call, DiskConfig, Hook, OpenWarning, StorageSpec};
 use torr_store::{FRAME_LEN, LogHeader, read_log};
 
 const PIECE: u32 = 16_384;
+/// What comes by itself comes in this time on the busiest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Contents by path below a folder.
 type Tree = BTreeMap<String, Vec<u8>>;
@@ -137,46 +139,47 @@ fn assert_all_there(sample: &Sample, dir: &TempDir, have: &Bitfield, n: usize) {
     assert!(!have.any_and_not(&report.have), "cut {n}: a false claim");
 }
 
-/// G3: the mark comes by itself, and soon.
+/// G3: the mark comes by itself, and soon: a time after what it is about was recorded, or once that is much.
 #[test]
 fn finished_pieces_are_marked_in_time_and_by_amount() {
-    let (dir, sample) = (TempDir::new(), Sample::single("one", 64 * 16_384, PIECE));
+    let sample = Sample::single("one", 64 * 16_384, PIECE);
     let marked = |dir: &TempDir| {
         let bytes = fs::read(state_of(dir).join("log")).unwrap();
-        read_log(&bytes, &header(&sample))
-            .unwrap()
-            .0
-            .durable()
-            .count()
+        let (image, _) = read_log(&bytes, &header(&sample)).unwrap();
+        image.durable().count()
     };
     let wait_for = |dir: &TempDir, count: u32| {
         let begun = Instant::now();
         while marked(dir) < count {
-            assert!(
-                begun.elapsed() < Duration::from_secs(10),
-                "{} marked",
-                marked(dir)
-            );
+            let marked = marked(dir);
+            assert!(begun.elapsed() < PATIENCE, "{marked} marked");
             std::thread::sleep(Duration::from_millis(10));
         }
-        begun.elapsed()
     };
-    let mut rig = Rig::new(DiskConfig {
-        mark_after: Duration::from_millis(500),
-        mark_bytes: 20 * 16_384,
-        unmarked_bytes_max: 40 * 16_384,
-        ..DiskConfig::default()
-    });
-    rig.open(spec(&sample, &dir)).unwrap();
-    wait_for(&dir, 0);
-    std::thread::sleep(Duration::from_millis(600));
-    // A little: after the time, and not before.
+    let open = |dir: &TempDir, mark_after: Duration| {
+        let mut rig = Rig::new(DiskConfig {
+            mark_after,
+            mark_bytes: 20 * 16_384,
+            unmarked_bytes_max: 40 * 16_384,
+            ..DiskConfig::default()
+        });
+        rig.open(spec(&sample, dir)).unwrap();
+        rig
+    };
+    // A little: after the time since it was recorded, not since the last mark or the start.
+    let (dir, after) = (TempDir::new(), Duration::from_millis(500));
+    let rig = open(&dir, after);
+    std::thread::sleep(after + after / 4);
+    let begun = Instant::now();
     rig.commit(&sample, &[0, 1]).unwrap();
-    assert_eq!(marked(&dir), 0);
-    assert!(wait_for(&dir, 2) > Duration::from_millis(200));
-    // Much: at once.
-    rig.commit(&sample, &(2..30).collect::<Vec<_>>()).unwrap();
-    assert!(wait_for(&dir, 20) < Duration::from_millis(400));
+    wait_for(&dir, 2);
+    assert!(begun.elapsed() >= after, "{:?}", begun.elapsed());
+    // Much: at once, however long the time is.
+    let dir = TempDir::new();
+    let rig = open(&dir, Duration::from_secs(86_400));
+    rig.commit(&sample, &(0..10).collect::<Vec<_>>()).unwrap();
+    rig.commit(&sample, &(10..30).collect::<Vec<_>>()).unwrap();
+    wait_for(&dir, 20);
 }
 
 /// G3 is about a device: what several torrents have waiting adds up.
@@ -200,7 +203,7 @@ fn what_waits_is_counted_over_all_torrents() {
             if image.durable().count() == count {
                 break;
             }
-            assert!(begun.elapsed() < Duration::from_secs(10));
+            assert!(begun.elapsed() < PATIENCE);
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -242,3 +242,45 @@ fn of_a_private_torrent_the_dht_hears_nothing() {
     }
     world.stop_all();
 }
+
+/// A disk that cannot be written although every look at it goes well: that is believed only once what is still
+/// in memory was written, and no more than 8 MiB of that are kept meanwhile.
+#[test]
+fn a_look_that_went_well_is_not_believed_before_a_write() {
+    let total = 128 << 20;
+    let torrent = Torrent::new(7, total, 1 << 20, false);
+    let pieces = torrent.geometry.piece_count();
+    let mut world: World<Messages> = World::new(7, torrent, Weather::default(), trace());
+    let mut plan = NodePlan::new(Bitfield::full(pieces));
+    plan.link = LinkProfile {
+        up: 20_000_000,
+        down: 20_000_000,
+        latency: Duration::from_millis(10),
+    };
+    plan.blocks = 2_600;
+    plan.peers = (0..2).map(addr_of).collect();
+    world.add_node(plan.clone());
+    plan.have = Bitfield::new(pieces);
+    plan.waits = true;
+    // So slow that more than that is in memory when it fails.
+    plan.disk.latency = Duration::from_secs(1);
+    plan.disk.fails_at = Some(40);
+    plan.disk.heals_after = Some(Duration::from_secs(60));
+    plan.disk.looks_well = true;
+    world.add_node(plan);
+    world.run_until(Instant::ZERO + Duration::from_secs(30));
+    let node = world.node(1).expect("the leecher");
+    assert!(node.news().halted.is_some(), "it waits");
+    assert_eq!(node.news().resumed, 0);
+    let gauge = node.gauge();
+    assert!(
+        gauge.most.get() > 512 && gauge.used.get() <= 512,
+        "{gauge:?}"
+    );
+    world.run_until(Instant::ZERO + Duration::from_secs(180));
+    let node = world.node(1).expect("the leecher");
+    assert!(node.news().complete.is_some() && node.news().resumed == 1);
+    let downloaded = node.stats().expect("it is in its swarm").swarm.downloaded;
+    assert!(downloaded <= total + (40 << 20), "{downloaded}");
+    world.stop_all();
+}

@@ -166,13 +166,14 @@ impl Rig {
         self.healthy.each_ref().map(received)
     }
 
-    /// What the storage of the victim says first.
+    /// What the storage of the victim says next.
     async fn halted(&mut self) -> StorageError {
         let next = async {
             loop {
                 match self.events.next().await {
                     Some(Event::Halted(error)) => return error,
                     Some(Event::Failed(error)) => panic!("{error}"),
+                    Some(Event::Resumed) => panic!("it went on too soon"),
                     Some(_) => {}
                     None => panic!("it has ended"),
                 }
@@ -271,10 +272,15 @@ async fn a_full_disk_is_waited_for() {
         "{room:?}"
     );
     rig.endure().await;
-    // Some room is not enough: it would be full again at once.
-    std::fs::remove_file(&ballast).unwrap();
-    std::fs::write(&ballast, vec![1; 40 * MIB]).unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Room for what is still in memory is not enough: it would be full again soon.
+    let file = std::fs::File::options().write(true).open(&ballast);
+    file.unwrap().set_len(30 * MIB as u64).unwrap();
+    let error = rig.halted().await;
+    let more = error.room.unwrap();
+    assert!(
+        more.free >= room.free + 14 * MIB as u64,
+        "{room:?} {more:?}"
+    );
     assert_eq!(rig.victim.stats().state, TorrentState::Halted);
     std::fs::remove_file(&ballast).unwrap();
     rig.recovers().await;
@@ -298,6 +304,17 @@ async fn a_file_system_gone_read_only_is_waited_for() {
     rig.endure().await;
     mount.remount("rw");
     rig.recovers().await;
+}
+
+/// Whether a file system in that file is mounted, be it where nobody sees it any more.
+fn is_in_a_loop_device(image: &Path) -> bool {
+    let image = std::fs::canonicalize(image).unwrap();
+    let devices = std::fs::read_dir("/sys/block").unwrap();
+    let mut files = devices.filter_map(|device| {
+        let file = device.unwrap().path().join("loop/backing_file");
+        std::fs::read_to_string(file).ok()
+    });
+    files.any(|file| Path::new(file.trim_end()) == image)
 }
 
 /// A block device in memory that answers with EIO when it may take no more.
@@ -392,15 +409,19 @@ async fn an_unmounted_file_system_is_waited_for_and_its_mount_point_stays_empty(
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
     // Nobody holds it: another one may have it.
     let begun = Instant::now();
-    while !run(Command::new("e2fsck").args(["-p", "-f"]).arg(&image)) {
+    while is_in_a_loop_device(&image) {
         assert!(begun.elapsed() < LONG, "the file system is still held");
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let mut check = Command::new("e2fsck");
+    check.args(["-p", "-f"]).arg(&image);
+    assert!(run(&mut check) || run(&mut check), "it is damaged");
     // Another one in its place is not the torrent's.
     let other = Mount::new(&dir, &["-t", "tmpfs", "tmpfs"]).unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    std::fs::create_dir(dir.join("downloads")).unwrap();
+    while !rig.halted().await.detail.contains("not mounted there") {}
     assert_eq!(rig.victim.stats().state, TorrentState::Halted);
-    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.join("downloads")).unwrap().count(), 0);
     drop(other);
     let mount = Mount::new(&dir, &["-o", "loop", image.to_str().unwrap()]).unwrap();
     rig.recovers().await;

@@ -11,6 +11,24 @@ const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 100;
 /// A comment that excuses a long file or function, with its reason.
 const EXCUSE: &str = "// tidy: long because";
+/// What tells the time on the wall, which may be set at any moment (G12).
+const WALL_CLOCK: &[&str] = &[
+    "SystemTime",
+    "UNIX_EPOCH",
+    "ClockId::Realtime",
+    "CLOCK_REALTIME",
+    "chrono::",
+    "time::OffsetDateTime",
+    "jiff::",
+];
+/// Who may look at it, and why.
+const WALL_CLOCK_READERS: &[(&str, &str)] = &[
+    ("app/cli/src/cmd/create.rs", "the date of a new torrent"),
+    (
+        "io/disk/src/serve.rs",
+        "stamps of files, which are times on the wall",
+    ),
+];
 const TOP: &[&str] = &["logic", "io", "app", "lab", "xtask"];
 
 /// Prints every fault; true if there is none.
@@ -54,6 +72,7 @@ fn check_file(name: &str, text: &str, faults: &mut Vec<String>) {
     }
     if !is_test {
         long_functions(name, &lines, faults);
+        wall_clock(name, &lines, faults);
     }
     let logic = name.starts_with("logic/");
     let root_file = name.ends_with("/src/lib.rs") || name.ends_with("/src/main.rs");
@@ -69,6 +88,23 @@ fn check_file(name: &str, text: &str, faults: &mut Vec<String>) {
         faults.push(format!(
             "{name} holds unsafe code, which only io/ and lab/bench may"
         ));
+    }
+}
+
+/// Announces, time-outs, rates and ratios go by a clock that never steps.
+fn wall_clock(name: &str, lines: &[&str], faults: &mut Vec<String>) {
+    let may = WALL_CLOCK_READERS.iter().any(|(path, _)| *path == name);
+    if may || name.starts_with("xtask/") {
+        return;
+    }
+    for (number, line) in lines.iter().enumerate() {
+        let reads = |word: &&&str| line.contains(**word) && !line.trim_start().starts_with("//");
+        if let Some(word) = WALL_CLOCK.iter().find(reads) {
+            faults.push(format!(
+                "{name}:{} {word}: a clock that may be set; only dates that are shown and stamps of files go by it",
+                number + 1
+            ));
+        }
     }
 }
 
@@ -134,5 +170,20 @@ mod tests {
         let danger = "fn f() { unsafe { g() } }\n";
         assert_eq!(faults("app/cli/src/a.rs", danger).len(), 1);
         assert_eq!(faults("io/disk/src/a.rs", danger).len(), 0);
+    }
+
+    #[test]
+    fn finds_who_goes_by_the_clock_on_the_wall() {
+        let look = "use std::time::SystemTime;\nfn f() -> SystemTime { SystemTime::now() }\n";
+        assert_eq!(faults("io/net/src/clock.rs", look).len(), 2);
+        assert_eq!(faults("app/session/src/a.rs", look).len(), 2);
+        assert_eq!(faults("lab/sim/src/a.rs", look).len(), 2);
+        assert_eq!(faults("app/cli/src/cmd/create.rs", look).len(), 0);
+        assert_eq!(
+            faults("io/net/src/clock.rs", "// SystemTime steps\n").len(),
+            0
+        );
+        let test = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use std::time::SystemTime;\n}\n";
+        assert_eq!(faults("io/net/src/clock.rs", test).len(), 0);
     }
 }

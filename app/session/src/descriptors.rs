@@ -4,13 +4,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For all that is neither a connection nor a file of a torrent: listeners, logs, libraries, pipes.
 const OTHERS: usize = 64;
+/// Each torrent holds one, that of its lock, while it does nothing.
+const TORRENTS: usize = 16_384;
 /// With fewer there is no swarm; then accepts and dials fail now and then instead.
 const CONNS_MIN: usize = 32;
 
 /// How many of `conns` connections there can be beside `files` open files. Raises the soft limit where it
-/// is too low for all of them.
+/// is too low for all of them and many torrents.
 pub(crate) fn share(conns: usize, files: usize) -> usize {
-    let wanted = (conns + files + OTHERS) as u64;
+    let wanted = (conns + files + OTHERS + TORRENTS) as u64;
     let limit = getrlimit(Resource::Nofile);
     let mut soft = limit.current.unwrap_or(u64::MAX);
     if soft < wanted {

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use rustix::fs;
 use torr_store::StorageId;
 
 use crate::errno::Sys;
 use crate::reserve::Reserved;
+use crate::root::Root;
 
 /// A file that somebody may be using while the cache has long forgotten it.
 #[derive(Debug)]
@@ -61,7 +64,11 @@ const OPEN_LEAST: usize = 8;
 pub(crate) struct FileCache {
     inner: Mutex<Inner>,
     max: AtomicUsize,
+    folders: Mutex<BTreeMap<Folder, Weak<OwnedFd>>>,
 }
+
+/// A download folder: its path, and the device and inode that were found there.
+type Folder = (PathBuf, u64, u64);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -75,7 +82,29 @@ impl FileCache {
         Self {
             inner: Mutex::default(),
             max: AtomicUsize::new(max.max(1)),
+            folders: Mutex::default(),
         }
+    }
+
+    /// Lets all torrents of one download folder hold one descriptor of it among them.
+    #[allow(clippy::unnecessary_cast, reason = "other widths on other systems")]
+    pub(crate) fn share_folder(&self, root: &Root) -> Sys<()> {
+        let dir = root.dir()?;
+        let stat = fs::fstat(&dir)?;
+        let key = (
+            root.path().to_owned(),
+            stat.st_dev as u64,
+            stat.st_ino as u64,
+        );
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        match folders.get(&key).and_then(Weak::upgrade) {
+            Some(shared) => root.set_dir(Some(shared)),
+            None => {
+                folders.retain(|_, dir| dir.strong_count() > 0);
+                folders.insert(key, Arc::downgrade(&dir));
+            }
+        }
+        Ok(())
     }
 
     /// The file, if it is open in a way that serves: for writing, if `write` is asked for.

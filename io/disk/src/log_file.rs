@@ -11,7 +11,7 @@ use torr_store::{
 };
 
 use crate::end::{END_NAME, End, read_end, write_end};
-use crate::errno::{failed, refused};
+use crate::errno::{Sys, failed, refused};
 use crate::hook::{Call, Hook};
 use crate::root::Root;
 use crate::state::{read_all, replace, write_all};
@@ -77,7 +77,8 @@ pub(crate) fn find(state: &Root, header: &LogHeader) -> Result<(Found, EndDamage
 #[derive(Debug)]
 pub(crate) struct LogFile {
     image: LogImage,
-    /// `None` until the first record: a torrent that only reads leaves its log alone.
+    /// `None` until the first record, since a torrent that only reads leaves its log alone, and while nothing is
+    /// written: of thousands of idle torrents none holds a descriptor.
     fd: Option<Arc<OwnedFd>>,
     /// Whether this process has said that it writes.
     session: bool,
@@ -158,6 +159,19 @@ impl LogFile {
         self.fd.clone()
     }
 
+    /// Opens what is there, where [`Self::rest`] closed it.
+    pub(crate) fn wake(&mut self, state: &Root) -> Sys<()> {
+        if self.fd.is_none() && self.image.frames() > 0 {
+            self.fd = Some(open_log(state)?);
+        }
+        Ok(())
+    }
+
+    /// Holds no descriptor until the next record. Whoever calls it knows that all of it was synced.
+    pub(crate) fn rest(&mut self) {
+        self.fd = None;
+    }
+
     /// Writes the same facts, after `records`, as a shorter log, durably.
     ///
     /// Whoever calls it knows that the pieces which `image().durable()` names are durable in fact.
@@ -198,15 +212,18 @@ pub(crate) fn sync_log(log: &OwnedFd, state: &Root) -> Result<(), StorageError> 
 fn open_or_make(state: &Root, image: &mut LogImage) -> Result<Arc<OwnedFd>, StorageError> {
     let fail = |errno| failed(StorageOp::Log, &state.show(LOG_NAME), errno);
     if image.frames() > 0 {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let dir = state.dir().map_err(fail)?;
-        let fd = fs::openat(&dir, LOG_NAME, flags, Mode::empty()).map_err(fail)?;
-        return Ok(Arc::new(fd));
+        return open_log(state).map_err(fail);
     }
     let (made, bytes) = image.rewrite(&[image.header(), image.header()]);
     let fd = replace(state, LOG_NAME, &bytes)?;
     state.sync_folder("").map_err(fail)?;
     *image = made;
+    Ok(Arc::new(fd))
+}
+
+fn open_log(state: &Root) -> Sys<Arc<OwnedFd>> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = fs::openat(state.dir()?, LOG_NAME, flags, Mode::empty())?;
     Ok(Arc::new(fd))
 }
 

@@ -105,6 +105,9 @@ fn try_open(
     let identity = root.identity();
     let identity =
         identity.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
+    cache
+        .share_folder(&root)
+        .map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
     let log = LogFile::new(image.clone(), &state, identity);
     let device = root.dir().and_then(rustix::fs::fstat);
     let device =
@@ -141,6 +144,8 @@ fn try_open(
         adopted: 0,
     };
     let opened = settle.run(&checked)?;
+    storage.state().keep_by_path();
+    storage.rest();
     Ok((storage, opened))
 }
 

@@ -29,8 +29,10 @@ pub fn make_folder(path: &Path) -> Result<(), StorageError> {
 /// A folder that files are opened in by relative paths with `/` between the components.
 #[derive(Debug)]
 pub(crate) struct Root {
-    /// `None` while its file system is away.
+    /// `None` while its file system is away, or while no descriptor is kept.
     dir: RwLock<Option<Arc<OwnedFd>>>,
+    /// It is opened anew for each use.
+    by_path: AtomicBool,
     path: PathBuf,
     hook: Hook,
     /// The kernel said once that it has no `openat2`.
@@ -54,6 +56,7 @@ impl Root {
             .map_err(|errno| failed(StorageOp::Open, &text, errno))?;
         Ok(Self {
             dir: RwLock::new(Some(Arc::new(dir))),
+            by_path: AtomicBool::new(false),
             path: path.to_owned(),
             hook,
             by_component: AtomicBool::new(false),
@@ -86,7 +89,21 @@ impl Root {
     /// `NODEV` while its file system is away.
     pub(crate) fn dir(&self) -> Sys<Arc<OwnedFd>> {
         let dir = self.dir.read().unwrap_or_else(PoisonError::into_inner);
-        dir.clone().ok_or(Errno::NODEV)
+        match &*dir {
+            Some(dir) => Ok(Arc::clone(dir)),
+            None if self.by_path.load(Ordering::Relaxed) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let dir = fs::openat(CWD, &self.path, flags, Mode::empty())?;
+                Ok(Arc::new(dir))
+            }
+            None => Err(Errno::NODEV),
+        }
+    }
+
+    /// Keeps no descriptor any more: for a folder that is seldom needed, of which there are thousands.
+    pub(crate) fn keep_by_path(&self) {
+        self.by_path.store(true, Ordering::Relaxed);
+        self.set_dir(None);
     }
 
     pub(crate) fn set_dir(&self, dir: Option<Arc<OwnedFd>>) {

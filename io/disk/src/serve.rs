@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::Stat;
@@ -367,14 +367,38 @@ impl ColdPlaces {
 /// How long ago a file was last changed in any way; nothing where that is in the future.
 #[allow(clippy::unnecessary_cast, reason = "other widths on other systems")]
 fn age(stat: &Stat) -> Duration {
+    static START: OnceLock<(Duration, Instant)> = OnceLock::new();
     let changed = Duration::new(stat.st_ctime.max(0) as u64, stat.st_ctime_nsec as u32);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(Duration::ZERO, |now| now.saturating_sub(changed))
+    let now = now.unwrap_or_default();
+    let (then, start) = START.get_or_init(|| (now, Instant::now()));
+    age_at(changed, now, *then + start.elapsed())
+}
+
+/// The clock on the wall may have been set since the file was changed, either way (G12): `steady` is what it would
+/// show if nobody had. The younger of both is believed, since it only costs speed.
+fn age_at(changed: Duration, wall: Duration, steady: Duration) -> Duration {
+    wall.min(steady).saturating_sub(changed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_file_older() {
+        let (second, years) = (
+            Duration::from_secs(1),
+            Duration::from_secs(10 * 365 * 86_400),
+        );
+        let then = 5 * years;
+        assert_eq!(age_at(then, then + second, then + second), second);
+        // Changed, and then the clock was set forward; set back, and then changed; the other two.
+        assert_eq!(age_at(then, then + years + second, then + second), second);
+        assert_eq!(age_at(then - years, then - years, then), Duration::ZERO);
+        assert_eq!(age_at(then + years, then + years, then), Duration::ZERO);
+        assert_eq!(age_at(then, then - years, then + second), Duration::ZERO);
+    }
 
     #[test]
     fn what_follows_a_cold_place_is_not_sent_from_for_a_while() {

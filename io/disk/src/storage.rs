@@ -24,7 +24,7 @@ use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::home::Identity;
 use crate::hook::Call;
-use crate::log_file::{LogFile, sync_log};
+use crate::log_file::{LOG_NAME, LogFile, sync_log};
 use crate::plan::{Kind, file_of};
 use crate::root::Root;
 use crate::state::Lock;
@@ -150,9 +150,28 @@ impl Storage {
     /// Appends records of what was just done, and notes what has to be synced before they are durable.
     pub(crate) fn record(&self, records: &[Record], touched: Touched) -> Result<(), StorageError> {
         let mut ledger = self.ledger();
-        ledger.log.append(self.state(), records)?;
+        self.append(&mut ledger, records)?;
         self.note(&mut ledger, touched);
         Ok(())
+    }
+
+    /// Appends records, with a descriptor of the log even where others have to make way for it.
+    pub(crate) fn append(
+        &self,
+        ledger: &mut Ledger,
+        records: &[Record],
+    ) -> Result<(), StorageError> {
+        let woken = self.tree.with_descriptor(|| ledger.log.wake(self.state()));
+        woken.map_err(|errno| failed(StorageOp::Log, &self.state().show(LOG_NAME), errno))?;
+        ledger.log.append(self.state(), records)
+    }
+
+    /// Lets go of the log, where all of it is durable.
+    pub(crate) fn rest(&self) {
+        let mut ledger = self.ledger();
+        if ledger.dirty.since.is_none() {
+            ledger.log.rest();
+        }
     }
 
     /// Notes what has to be synced before what the log says already is durable.
@@ -256,6 +275,7 @@ impl Storage {
             return Err(error.clone());
         }
         self.compact_if_long();
+        self.rest();
         Ok(())
     }
 
@@ -263,7 +283,7 @@ impl Storage {
         let (log, frames) = {
             let mut ledger = self.ledger();
             let mark = Record::Mark { frames };
-            ledger.log.append(self.state(), &[mark])?;
+            self.append(&mut ledger, &[mark])?;
             (ledger.log.handle(), ledger.log.image().frames())
         };
         let Some(log) = log else {
@@ -377,7 +397,7 @@ impl Storage {
             }
             let mut records = self.stamps(&ledger);
             records.push(Record::Closed);
-            ledger.log.append(self.state(), &records)?;
+            self.append(&mut ledger, &records)?;
             ledger.log.sync(self.state())
         });
         self.tree.close_files();

@@ -105,7 +105,7 @@ impl Storage {
                 return Ok(());
             }
             let record = Record::Forget { piece };
-            ledger.log.append(self.state(), &[record])?;
+            self.append(&mut ledger, &[record])?;
             ledger.log.handle()
         };
         log.map_or(Ok(()), |log| sync_log(&log, self.state()))

@@ -4,7 +4,8 @@
 //! - [`power`] downloads onto it, with torr and with others.
 //! - [`flip`] damages every byte of a state directory.
 //! - [`flipper`] changes files under peers that read them.
-//! - [`keep`] is torr's disk in this process; [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
+//! - [`restart`] kills a seed set of a tebibyte and counts what a start reads, [`term`] ends thousands of torrents.
+//! - [`keep`] is torr's disk in this process, [`zeros`] makes torrents of any size out of nothing; [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
 //!
 //! The guarantees meant by G1, G2 and so on are listed in `lab/README.md`.
 
@@ -18,3 +19,6 @@ pub mod ground;
 pub mod keep;
 pub mod mounted;
 pub mod power;
+pub mod restart;
+pub mod term;
+pub mod zeros;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use torr_interop::sandbox;
-use torr_survive::{flip, flipper, ground, power};
+use torr_survive::{flip, flipper, ground, power, restart, term};
 
 const USAGE: &str = "\
 usage: torr-survive RIG [OPTIONS]
@@ -15,6 +15,8 @@ usage: torr-survive RIG [OPTIONS]
   power-cut    a download whose disk loses its power at random moments (needs root and FUSE)
   store-flip   every byte of a small state directory flipped, every file cut off at every length
   flipper      files changed and cut off under twenty peers that read them
+  restart      a seed set of 1 TiB killed: what a start reads before it is ready
+  term         thousands of torrents told to end: when their state is safe
   all          every rig, short
 
   --long             the long variant
@@ -87,9 +89,12 @@ fn run(options: &Options) -> Result<()> {
         "power-cut" => power_cut(options),
         "store-flip" => store_flip(options),
         "flipper" => flipper(options),
+        "restart" => restart(options),
+        "term" => term(options),
         "all" => {
             // The first goes into a sandbox, and begins again in there.
-            let rigs: [fn(&Options) -> Result<()>; 3] = [power_cut, store_flip, flipper];
+            let rigs: [fn(&Options) -> Result<()>; 5] =
+                [power_cut, store_flip, flipper, restart, term];
             rigs.iter().try_for_each(|rig| rig(options))
         }
         other => bail!("no rig {other:?}; see --help"),
@@ -132,6 +137,31 @@ fn flipper(options: &Options) -> Result<()> {
     let sum = sum?;
     println!("{sum}");
     flipper::verdict(&sum)
+}
+
+fn restart(options: &Options) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("torr-restart-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let (kills, new_pieces) = if options.long { (20, 16) } else { (2, 3) };
+    let plan = restart::Plan {
+        kills,
+        new_pieces,
+        seed: options.seed,
+    };
+    let sum = restart::run(&dir, &options.torr, plan);
+    std::fs::remove_dir_all(&dir).ok();
+    println!("{}", sum?);
+    Ok(())
+}
+
+fn term(options: &Options) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("torr-term-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let torrents = if options.long { 10_000 } else { 1_000 };
+    let sum = term::run(&dir, &options.torr, torrents, options.long);
+    std::fs::remove_dir_all(&dir).ok();
+    println!("{}", sum?);
+    Ok(())
 }
 
 fn is_root() -> bool {

@@ -88,6 +88,9 @@ pub enum TrackerError {
     Malformed(String),
 }
 
+/// What is told where it did not say.
+pub(crate) const NO_REASON: &str = "refused without a reason";
+
 /// BEP 31: when a tracker that refused may be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {

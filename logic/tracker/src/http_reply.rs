@@ -13,8 +13,8 @@ use torr_base::InfoHash;
 use torr_bencode::{Dict, Kind, Value};
 
 use crate::announce::{
-    AnnounceReply, HttpReply, PEERS_MAX, Retry, ScrapeEntry, TrackerError, compact_peers,
-    is_peer_address,
+    AnnounceReply, HttpReply, NO_REASON, PEERS_MAX, Retry, ScrapeEntry, TrackerError,
+    compact_peers, is_peer_address,
 };
 use crate::http::TRACKER_ID_LEN_MAX;
 use crate::text::clean;
@@ -93,7 +93,7 @@ fn reply_dict(reply: &HttpReply) -> Result<Dict<'_>, TrackerError> {
         }));
     };
     if let Some(reason) = dict.get(b"failure reason") {
-        let reason = text(Some(reason)).unwrap_or_else(|| "refused without a reason".to_owned());
+        let reason = text(Some(reason)).unwrap_or_else(|| NO_REASON.to_owned());
         let retry = dict.get(b"retry in").and_then(retry_in);
         return Err(TrackerError::Refused { reason, retry });
     }

@@ -10,6 +10,7 @@ mod magnet;
 mod pex;
 mod resume;
 mod swarm;
+mod trackers;
 mod transfer;
 mod trouble;
 mod upload;

@@ -8,7 +8,7 @@ use super::round::{Patience, Round, Step};
 use super::tracker::{Attempt, Failure};
 use super::types::{Stats, TrackerAction};
 use super::{Announcer, Phase, RequestId};
-use crate::announce::{Event, TrackerError};
+use crate::announce::{Event, NO_REASON, TrackerError};
 use crate::policy::{Hop, Purpose, allowed_address};
 use crate::udp::{UdpReply, UdpRequest, transaction_of_reply};
 use crate::url::TrackerUrl;
@@ -178,7 +178,10 @@ impl Announcer {
                 }
                 (Some(UdpReply::Error { message, .. }), _) => {
                     conversation.step = Step::Over;
-                    round.refusal = Some(message);
+                    round.refusal = Some(match message.is_empty() {
+                        true => NO_REASON.to_owned(),
+                        false => message,
+                    });
                     // The connection id may be what it did not like.
                     self.trackers[index].endpoint(addr).connection = None;
                 }

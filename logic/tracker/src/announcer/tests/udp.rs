@@ -1,3 +1,5 @@
+mod lies;
+
 use super::*;
 use crate::announce::{AnnounceReply, Event};
 use crate::udp::{UdpReply, UdpRequest};

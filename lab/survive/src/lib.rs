@@ -4,6 +4,7 @@
 //! - [`power`] downloads onto it, with torr and with others.
 //! - [`flip`] damages every byte of a state directory.
 //! - [`flipper`] changes files under peers that read them.
+//! - [`flood`] sends thousands of hostile clients.
 //! - [`keep`] is torr's disk in this process; [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
 //!
 //! The guarantees meant by G1, G2 and so on are listed in `lab/README.md`.
@@ -14,6 +15,7 @@ pub mod child;
 pub mod device;
 pub mod flip;
 pub mod flipper;
+pub mod flood;
 pub mod ground;
 pub mod keep;
 pub mod mounted;

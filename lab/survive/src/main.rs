@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use torr_interop::sandbox;
-use torr_survive::{flip, flipper, ground, power};
+use torr_survive::{flip, flipper, flood, ground, power};
 
 const USAGE: &str = "\
 usage: torr-survive RIG [OPTIONS]
@@ -15,10 +15,13 @@ usage: torr-survive RIG [OPTIONS]
   power-cut    a download whose disk loses its power at random moments (needs root and FUSE)
   store-flip   every byte of a small state directory flipped, every file cut off at every length
   flipper      files changed and cut off under twenty peers that read them
+  flood        thousands of hostile clients around a torr that seeds (many networks need root)
   all          every rig, short
 
   --long             the long variant
   --seed N           other choices [default: 1]
+  --strict           flood: what is promised on a machine that does nothing else; --long has it too
+  --scene NAME       flood: this one alone
   --cuts N           power-cut: how many
   --client NAME      power-cut: torr, libtorrent or rqbit [default: torr]
   --torr PATH        the program [default: torr beside this one]
@@ -28,6 +31,8 @@ usage: torr-survive RIG [OPTIONS]
 struct Options {
     rig: String,
     long: bool,
+    strict: bool,
+    scene: Option<String>,
     seed: u64,
     cuts: Option<usize>,
     client: power::Client,
@@ -50,6 +55,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
     let mut options = Options {
         rig: String::new(),
         long: false,
+        strict: false,
+        scene: None,
         seed: 1,
         cuts: None,
         client: power::Client::Torr,
@@ -60,6 +67,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--long" => options.long = true,
+            "--strict" => options.strict = true,
+            "--scene" => options.scene = Some(value()?.clone()),
             "--seed" => options.seed = value()?.parse()?,
             "--cuts" => options.cuts = Some(value()?.parse()?),
             "--torr" => options.torr = std::path::absolute(value()?)?,
@@ -87,9 +96,10 @@ fn run(options: &Options) -> Result<()> {
         "power-cut" => power_cut(options),
         "store-flip" => store_flip(options),
         "flipper" => flipper(options),
+        "flood" => flood(options),
         "all" => {
             // The first goes into a sandbox, and begins again in there.
-            let rigs: [fn(&Options) -> Result<()>; 3] = [power_cut, store_flip, flipper];
+            let rigs: [fn(&Options) -> Result<()>; 4] = [power_cut, store_flip, flipper, flood];
             rigs.iter().try_for_each(|rig| rig(options))
         }
         other => bail!("no rig {other:?}; see --help"),
@@ -132,6 +142,30 @@ fn flipper(options: &Options) -> Result<()> {
     let sum = sum?;
     println!("{sum}");
     flipper::verdict(&sum)
+}
+
+fn flood(options: &Options) -> Result<()> {
+    let networks = is_root();
+    let dir = match networks {
+        true => {
+            let dir = sandbox::enter()?;
+            ground::loopback_up()?;
+            dir
+        }
+        false => std::env::temp_dir(),
+    };
+    let dir = dir.join(format!("torr-flood-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let plan = flood::Options {
+        long: options.long,
+        strict: options.strict || options.long,
+        networks,
+        seed: options.seed,
+    };
+    let only = options.scene.as_deref();
+    let sum = flood::run(&dir, &options.torr, only, plan, &|line| println!("{line}"));
+    std::fs::remove_dir_all(&dir).ok();
+    sum
 }
 
 fn is_root() -> bool {

@@ -103,7 +103,6 @@ const SCENES: [Scene; 8] = [
 pub struct Outcome {
     name: &'static str,
     served: Served,
-    span: Duration,
     /// Connections that hostile ones made, and that torr ended.
     connects: u64,
     thrown_out: u64,
@@ -218,7 +217,6 @@ fn play(ground: &Ground, truth: &[u8], scene: Scene, options: Options) -> Result
     }
     Ok(Outcome {
         name: scene.name,
-        span,
         served,
         connects: crowd.connects,
         thrown_out: crowd.thrown_out,

@@ -203,6 +203,8 @@ impl<H: Host> Shard<H> {
     pub(crate) fn accepted(&mut self, socket: TcpStream, remote: SocketAddr) {
         self.turn(|shard, now| {
             if let Some(key) = shard.node.handle_accept(now, remote) {
+                // Who made way for it goes before it takes the place.
+                shard.perform();
                 let task = shard.tasks.spawn_local(run_conn(shard.me(), key));
                 shard.conns.insert(Conn::new(key, Some(socket), task));
             }

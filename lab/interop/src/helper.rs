@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::relay;
+use crate::scenario::liar;
 use crate::tracker::small;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,10 +26,20 @@ pub fn run(args: &[String]) -> Result<()> {
                 bits_per_sec: bits_per_sec.parse()?,
             },
         ),
+        ["liar", to, hash, pieces] => liar::serve(to.parse()?, &unhex(hash)?, pieces.parse()?),
         ["source", listen, bytes] => source(listen.parse()?, bytes.parse()?),
         ["sink", from] => sink(from.parse()?),
         _ => bail!("no such helper: {args:?}"),
     }
+}
+
+fn unhex(text: &str) -> Result<[u8; 20]> {
+    let mut out = [0; 20];
+    for (at, byte) in out.iter_mut().enumerate() {
+        let pair = text.get(2 * at..2 * at + 2).context("20 bytes of hex")?;
+        *byte = u8::from_str_radix(pair, 16)?;
+    }
+    Ok(out)
 }
 
 /// Prints seeds and leeches, or nothing when the tracker does not know the torrent.

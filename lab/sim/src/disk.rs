@@ -1,6 +1,6 @@
 //! A disk: takes jobs, takes its time, and fails as it was told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use torr_store::{
 };
 
 use crate::fidelity::{Fidelity, Stored, is_right};
+use crate::host::HostId;
 use crate::torrent::Torrent;
 
 /// How a disk behaves.
@@ -74,6 +75,10 @@ pub struct Disk<F> {
     down: bool,
     /// Blocks that were hashed before their piece was whole.
     hashed_early: u64,
+    /// Who made what was wrong in pieces that failed.
+    forgers: BTreeSet<HostId>,
+    /// How many pieces failed.
+    spoiled: u32,
     /// Which blocks are in memory at a moment.
     rng: Rng,
     of: PhantomData<F>,
@@ -102,9 +107,23 @@ impl<F: Fidelity> Disk<F> {
             trouble: None,
             down: false,
             hashed_early: 0,
+            forgers: BTreeSet::new(),
+            spoiled: 0,
             rng,
             of: PhantomData,
         }
+    }
+
+    /// The hosts that sent what was wrong in pieces that failed, where blocks have no bytes.
+    #[must_use]
+    pub fn forgers(&self) -> &BTreeSet<HostId> {
+        &self.forgers
+    }
+
+    /// Pieces that failed.
+    #[must_use]
+    pub fn spoiled(&self) -> u32 {
+        self.spoiled
     }
 
     /// Pieces of which the node was told that they are verified and written: what it may say it has.
@@ -372,6 +391,12 @@ impl<F: Fidelity> Disk<F> {
         if result.is_ok() {
             self.have.set(piece);
         }
+        let forged = parts.iter().filter_map(|part| match part {
+            Stored::Phantom(payload) => (payload.taint as HostId).checked_sub(1),
+            Stored::Bytes(_) => None,
+        });
+        self.forgers.extend(forged);
+        self.spoiled += u32::from(result == Err(CommitError::HashMismatch));
         let digests = digests || result == Err(CommitError::HashMismatch);
         Committed {
             piece,

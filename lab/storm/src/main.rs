@@ -6,15 +6,18 @@
 //! torr-storm --seed 17 --trace peer=3        what host 3 says, hears and does
 //! torr-storm --seeds 1..50 --peers 200 --hostile 0 --report
 //! torr-storm dht --nodes 10000               a DHT of real nodes, some hostile
+//! torr-storm liars --seeds 1..5              twenty liars among a hundred peers
 //! ```
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 mod dht;
+mod liars;
 mod plan;
 mod run;
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +32,7 @@ const USAGE: &str = "\
 usage: torr-storm [--seed N | --seeds A..B] [--peers N] [--hostile PERCENT] [--fair] [--twice]
                   [--report] [--ratio-max X] [--until SECS] [--trace peer=N] [--threads N] [--verbose]
        torr-storm dht --help
+       torr-storm liars --help
 
   --seeds A..B   A to B, both included
   --peers N      N nodes and a torrent of 16 MiB in pieces of 256 KiB, instead of what the seed says
@@ -103,12 +107,54 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// What a run comes to, or what it panicked with.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    let run = std::panic::AssertUnwindSafe(run);
+    std::panic::catch_unwind(run).map_err(|_| PANIC.with_borrow(String::clone))
+}
+
+/// Runs the seeds on so many threads, or on all cores; the results in the order of seeds.
+fn each_seed<T: Send>(
+    seeds: RangeInclusive<u64>,
+    threads: Option<usize>,
+    run: impl Fn(u64) -> T + Sync,
+) -> Vec<(u64, T)> {
+    if seeds.start() == seeds.end() {
+        std::panic::set_hook(Box::new(|info| {
+            PANIC.set(info.to_string());
+            eprintln!("{info}\n{}", std::backtrace::Backtrace::capture())
+        }));
+    } else {
+        std::panic::set_hook(Box::new(|info| PANIC.set(info.to_string())));
+    }
+    let next = AtomicU64::new(*seeds.start());
+    let results = Mutex::new(Vec::new());
+    let threads = threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > *seeds.end() {
+                        return;
+                    }
+                    let result = run(seed);
+                    if let Ok(mut results) = results.lock() {
+                        results.push((seed, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_default();
+    results.sort_by_key(|(seed, _)| *seed);
+    results
+}
+
 /// One seed, once or twice; the error is what a person must know.
 fn try_seed(seed: u64, args: &Args) -> Result<Outcome, String> {
-    let once = || {
-        let run = std::panic::AssertUnwindSafe(|| run::run(seed, &args.options));
-        std::panic::catch_unwind(run).map_err(|_| PANIC.with_borrow(String::clone))
-    };
+    let once = || caught(|| run::run(seed, &args.options));
     let first = once()?;
     if args.twice {
         let second = once()?;
@@ -127,38 +173,15 @@ fn main() -> Result<ExitCode> {
     if own.next_if(|arg| arg == "dht").is_some() {
         return dht::main(own);
     }
-    let args = parse(own)?;
-    if args.first == args.last {
-        std::panic::set_hook(Box::new(|info| {
-            eprintln!("{info}\n{}", std::backtrace::Backtrace::capture())
-        }));
-    } else {
-        std::panic::set_hook(Box::new(|info| PANIC.set(info.to_string())));
+    if own.next_if(|arg| arg == "liars").is_some() {
+        return liars::main(own);
     }
-    let next = AtomicU64::new(args.first);
-    let results = Mutex::new(Vec::new());
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > args.last {
-                        return;
-                    }
-                    let result = try_seed(seed, &args);
-                    tell(seed, &result, &args);
-                    if let Ok(mut results) = results.lock() {
-                        results.push((seed, result));
-                    }
-                }
-            });
-        }
+    let args = parse(own)?;
+    let results = each_seed(args.first..=args.last, args.threads, |seed| {
+        let result = try_seed(seed, &args);
+        tell(seed, &result, &args);
+        result
     });
-    let mut results = results.into_inner().unwrap_or_default();
-    results.sort_by_key(|(seed, _)| *seed);
     Ok(summary(&results, &args))
 }
 

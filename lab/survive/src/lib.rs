@@ -4,6 +4,7 @@
 //! - [`power`] downloads onto it, with torr and with others.
 //! - [`flip`] damages every byte of a state directory.
 //! - [`flipper`] changes files under peers that read them.
+//! - [`flood`] sends thousands of hostile clients.
 //! - [`restart`] kills a seed set of a tebibyte and counts what a start reads, [`term`] ends thousands of torrents.
 //! - [`keep`] is torr's disk in this process, [`zeros`] makes torrents of any size out of nothing; [`ground`], [`child`] and [`mounted`] are what the rigs stand on.
 //!
@@ -15,6 +16,7 @@ pub mod child;
 pub mod device;
 pub mod flip;
 pub mod flipper;
+pub mod flood;
 pub mod ground;
 pub mod keep;
 pub mod mounted;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use torr_interop::sandbox;
-use torr_survive::{flip, flipper, ground, power, restart, term};
+use torr_survive::{flip, flipper, flood, ground, power, restart, term};
 
 const USAGE: &str = "\
 usage: torr-survive RIG [OPTIONS]
@@ -17,10 +17,13 @@ usage: torr-survive RIG [OPTIONS]
   flipper      files changed and cut off under twenty peers that read them
   restart      a seed set of 1 TiB killed: what a start reads before it is ready
   term         thousands of torrents told to end: when their state is safe
+  flood        thousands of hostile clients around a torr that seeds (many networks need root)
   all          every rig, short
 
   --long             the long variant
   --seed N           other choices [default: 1]
+  --strict           flood: what is promised on a machine that does nothing else; --long has it too
+  --scene NAME       flood: this one alone
   --cuts N           power-cut: how many
   --client NAME      power-cut: torr, libtorrent or rqbit [default: torr]
   --torr PATH        the program [default: torr beside this one]
@@ -30,6 +33,8 @@ usage: torr-survive RIG [OPTIONS]
 struct Options {
     rig: String,
     long: bool,
+    strict: bool,
+    scene: Option<String>,
     seed: u64,
     cuts: Option<usize>,
     client: power::Client,
@@ -52,6 +57,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
     let mut options = Options {
         rig: String::new(),
         long: false,
+        strict: false,
+        scene: None,
         seed: 1,
         cuts: None,
         client: power::Client::Torr,
@@ -62,6 +69,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--long" => options.long = true,
+            "--strict" => options.strict = true,
+            "--scene" => options.scene = Some(value()?.clone()),
             "--seed" => options.seed = value()?.parse()?,
             "--cuts" => options.cuts = Some(value()?.parse()?),
             "--torr" => options.torr = std::path::absolute(value()?)?,
@@ -91,10 +100,11 @@ fn run(options: &Options) -> Result<()> {
         "flipper" => flipper(options),
         "restart" => restart(options),
         "term" => term(options),
+        "flood" => flood(options),
         "all" => {
             // The first goes into a sandbox, and begins again in there.
-            let rigs: [fn(&Options) -> Result<()>; 5] =
-                [power_cut, store_flip, flipper, restart, term];
+            let rigs: [fn(&Options) -> Result<()>; 6] =
+                [power_cut, store_flip, flipper, restart, term, flood];
             rigs.iter().try_for_each(|rig| rig(options))
         }
         other => bail!("no rig {other:?}; see --help"),
@@ -162,6 +172,30 @@ fn term(options: &Options) -> Result<()> {
     std::fs::remove_dir_all(&dir).ok();
     println!("{}", sum?);
     Ok(())
+}
+
+fn flood(options: &Options) -> Result<()> {
+    let networks = is_root();
+    let dir = match networks {
+        true => {
+            let dir = sandbox::enter()?;
+            ground::loopback_up()?;
+            dir
+        }
+        false => std::env::temp_dir(),
+    };
+    let dir = dir.join(format!("torr-flood-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let plan = flood::Options {
+        long: options.long,
+        strict: options.strict || options.long,
+        networks,
+        seed: options.seed,
+    };
+    let only = options.scene.as_deref();
+    let sum = flood::run(&dir, &options.torr, only, plan, &|line| println!("{line}"));
+    std::fs::remove_dir_all(&dir).ok();
+    sum
 }
 
 fn is_root() -> bool {

@@ -1,9 +1,10 @@
 //! Connections that begin: accepts and dials, and handshakes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use torr_base::Instant;
-use torr_swarm::{CloseReason, ConnKey, Incompatible, NewPeer};
+use torr_swarm::{CloseReason, ConnKey, Idle, Incompatible, NewPeer};
 use torr_wire::{Handshake, HandshakeReader, Limits, Reserved, WireReader};
 
 use crate::conn::{Conn, Stage, Tx, prefixes};
@@ -15,12 +16,14 @@ use crate::types::{Action, TorrentKey};
 const NETWORK_MAX: usize = 10;
 const SITE_MAX: usize = 40;
 const NETWORK_HALF_OPEN_MAX: usize = 4;
+/// How long a peer may take nothing of what waits for it while others want its place.
+const STUCK: Duration = Duration::from_secs(3);
 
 impl<B> Node<B> {
-    /// Somebody connected. `None`: drop the socket.
+    /// Somebody connected. `None`: drop the socket. Another connection may have to be closed for it: actions are to be
+    /// drained before the key is used.
     pub fn handle_accept(&mut self, now: Instant, remote: SocketAddr) -> Option<ConnKey> {
-        let full = self.conns.len() >= self.config.conns_max
-            || self.half_open >= self.config.half_open_max;
+        let full = self.conns.len() >= self.config.conns_max;
         if full || self.torrents.is_empty() || !self.network_has_room(remote.ip()) {
             return None;
         }
@@ -29,6 +32,9 @@ impl<B> Node<B> {
             .values()
             .all(|torrent| torrent.swarm.is_banned(remote.ip()))
         {
+            return None;
+        }
+        if self.half_open >= self.config.half_open_max && !self.end_slowest_greeting(now) {
             return None;
         }
         self.half_open += 1;
@@ -45,6 +51,35 @@ impl<B> Node<B> {
             ciphers: None,
             parked: false,
         }))
+    }
+
+    /// Too many are half open: whoever takes longest over its handshake makes way, or those who never end theirs would keep
+    /// out who needs but a moment. Not so those that we dialled: they are few, and we chose them.
+    fn end_slowest_greeting(&mut self, now: Instant) -> bool {
+        let accepted = self.conns.iter();
+        let accepted = accepted.filter(|(_, conn)| conn.is_half_open() && !conn.dialled);
+        let slowest = accepted.min_by_key(|(_, conn)| conn.opened);
+        let Some((slowest, _)) = slowest else {
+            return false;
+        };
+        self.close(now, slowest, CloseReason::Idle(Idle::Handshake));
+        true
+    }
+
+    /// Where a swarm is full and has somebody come: who took nothing for a while of what waits for it goes.
+    fn end_stuck(&mut self, now: Instant, torrent: TorrentKey) {
+        let full = self.torrents.get(torrent);
+        if !full.is_some_and(|home| home.swarm.is_crowded()) {
+            return;
+        }
+        let stuck = self.conns.iter().filter(|(_, conn)| {
+            let its = conn.peer().is_some_and(|(its, _)| its == torrent);
+            its && !conn.tx.is_empty() && now.since(conn.tx.moved) >= STUCK
+        });
+        let longest = stuck.min_by_key(|(_, conn)| conn.tx.moved);
+        if let Some((conn, _)) = longest {
+            self.close(now, conn, CloseReason::Idle(Idle::NeverReads));
+        }
     }
 
     /// A dial came through.
@@ -193,6 +228,7 @@ impl<B> Node<B> {
             return;
         };
         let (remote, dialled) = (entry.remote, entry.dialled);
+        self.end_stuck(now, torrent);
         self.with_swarm(now, torrent, |swarm, bufs, out| {
             swarm.settle_crossing(now, (remote, heard.peer_id), dialled, bufs, out);
             swarm.make_room(now, (remote, heard.peer_id), bufs, out);

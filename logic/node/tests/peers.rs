@@ -427,6 +427,48 @@ fn the_idle_make_room_for_others() {
 }
 
 #[test]
+fn who_never_ends_its_handshake_makes_way() {
+    let mut rig = Rig::with(&Setup::default(), |config| config.half_open_max = 3);
+    let slow = (1..=3).map(|n| {
+        rig.pass(Duration::from_millis(100));
+        let addr = std::net::SocketAddr::from(([12, 0, n, 1], 7_000));
+        rig.node.handle_accept(rig.now, addr).unwrap()
+    });
+    let slow: Vec<_> = slow.collect();
+    let n = rig.connect(true);
+    assert_eq!(rig.peers[n].closed, None);
+    let there = slow.iter().map(|conn| rig.node.wants_read(rig.now, *conn));
+    assert_eq!(there.collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[test]
+fn who_does_nothing_with_a_place_makes_way_and_who_comes_may_ask_at_once() {
+    let setup = Setup {
+        have: (0..8).collect(),
+        ..Setup::default()
+    };
+    let mut rig = Rig::with(&setup, |config| config.conns_per_torrent_max = 20);
+    // They hold all slots, and ask for nothing; but for one that says nothing at all.
+    for n in 0..20 {
+        let n = rig.connect(n != 7);
+        if n != 7 {
+            rig.say(n, &Message::HaveNone);
+            rig.say(n, &Message::Interested);
+        }
+    }
+    rig.pass(Duration::from_secs(2));
+    (0..20).for_each(|n| drop(rig.hear(n)));
+    for gone in [7, 0] {
+        let late = rig.connect(true);
+        assert_eq!(rig.peers[late].closed, None);
+        rig.say(late, &Message::HaveNone);
+        rig.say(late, &Message::Interested);
+        assert!(rig.hear(late).contains(&Said::Unchoke), "{gone}");
+        assert!(rig.peers[gone].closed.is_some(), "{gone}");
+    }
+}
+
+#[test]
 fn a_seed_serves_everybody_within_minutes() {
     let setup = Setup {
         have: (0..8).collect(),

@@ -33,6 +33,9 @@ const SEED_TURN_MAX: Duration = Duration::from_secs(120);
 const SEED_TURN_BYTES: u64 = 4 << 20;
 /// How long a peer may take to finish a piece after its turn.
 const LEAVES_WITHIN: Duration = Duration::from_secs(20);
+/// Who was given no block for so long does not use its slot.
+const TAKES: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(3);
 /// Who takes less than this in its turn is not in need of more.
 const SEED_TURN_IDLE: u64 = 64 * 1024;
 
@@ -80,12 +83,35 @@ fn turn<B>(peer: &Peer<B>, now: Instant, enough: u64) -> (bool, bool, Instant) {
     (over, !peer.choked_by_us, peer.choke_changed)
 }
 
+/// Whether it makes nothing of its slot, or of the last one that it had.
+fn is_idle<B>(peer: &Peer<B>, now: Instant) -> bool {
+    if peer.choked_by_us {
+        return peer.choked_at.is_some() && peer.up.total() == peer.up_at_unchoke;
+    }
+    let last = peer.took.unwrap_or_default().max(peer.choke_changed);
+    now.since(last) >= IDLE
+}
+
 impl<B> Swarm<B> {
     /// Somebody became interested: a free slot is used at once instead of in up to ten seconds.
     pub(crate) fn choke_newcomer(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
-        if self.may_upload() && self.has_free_slot() {
+        let free = match self.is_crowded() {
+            // Many come, and may mean no good. Who is given to at once shows what it is here for.
+            true => self.takers(now) < self.choker.slots,
+            false => self.has_free_slot(),
+        };
+        if self.may_upload() && free {
             self.unchoke(now, key, out);
         }
+    }
+
+    /// Peers that have a slot and make use of it.
+    fn takers(&self, now: Instant) -> usize {
+        let takers = self.peers.values().filter(|peer| {
+            let takes = peer.took.is_some_and(|took| now.since(took) < TAKES);
+            !peer.choked_by_us && takes
+        });
+        takers.count()
     }
 
     /// A slot is free where fewer interested peers than may be are unchoked. Those that lost interest
@@ -102,12 +128,30 @@ impl<B> Swarm<B> {
 
     /// Gives slots that peers left to those that wait longest.
     fn fill_slots(&mut self, now: Instant, out: &mut Outbox<B>) {
+        if self.is_crowded() {
+            return self.try_one(now, out);
+        }
         while self.may_upload() && self.has_free_slot() {
             let waiting = self.peers.iter().filter(|(_, peer)| {
                 peer.choked_by_us && may_be_unchoked(peer) && !peer.requests.snubbed
             });
             let first = waiting.min_by_key(|(key, peer)| (peer.choke_changed, *key));
             let Some((key, _)) = first else { return };
+            self.unchoke(now, key, out);
+        }
+    }
+
+    /// The same where those that hold a slot may not mean to use it: one more, out of those that did not yet show that.
+    fn try_one(&mut self, now: Instant, out: &mut Outbox<B>) {
+        if !self.may_upload() || self.takers(now) >= self.choker.slots {
+            return;
+        }
+        let waiting = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.choked_by_us && may_be_unchoked(peer) && !is_idle(peer, now));
+        let first = waiting.min_by_key(|(key, peer)| (peer.choke_changed, *key));
+        if let Some((key, _)) = first {
             self.unchoke(now, key, out);
         }
     }
@@ -119,7 +163,7 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        self.look_at_slots();
+        self.look_at_slots(now);
         if now >= self.choker.next_slots {
             self.choker.next_slots = now + SLOTS_EVERY;
             self.set_slots();
@@ -173,8 +217,10 @@ impl<B> Swarm<B> {
     }
 
     /// Whether those with a slot wait for our line, or our line for them.
-    fn look_at_slots(&mut self) {
-        let unchoked = self.peers.values().filter(|peer| !peer.choked_by_us);
+    fn look_at_slots(&mut self, now: Instant) {
+        let full = self.is_crowded();
+        let counts = |peer: &&Peer<B>| !(peer.choked_by_us || full && is_idle(peer, now));
+        let unchoked = self.peers.values().filter(counts);
         for peer in unchoked {
             self.choker.looked += 1;
             self.choker.waited += usize::from(peer.upload.len() > 0);
@@ -217,14 +263,15 @@ impl<B> Swarm<B> {
 
     /// Those whose turn is not over stay; then whoever has waited longest.
     fn rank_for_seeding(&self, now: Instant, enough: u64) -> Vec<PeerKey> {
+        let full = self.is_crowded();
         let mut ranked: Vec<_> = self
             .peers
             .iter()
             .filter(|(_, peer)| may_be_unchoked(peer))
-            .map(|(key, peer)| (turn(peer, now, enough), key))
+            .map(|(key, peer)| (full && is_idle(peer, now), turn(peer, now, enough), key))
             .collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(_, key)| key).collect()
+        ranked.into_iter().map(|(_, _, key)| key).collect()
     }
 
     /// One peer outside the chosen, at random, for three rounds: how new peers get their first piece,

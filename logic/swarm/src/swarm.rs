@@ -31,6 +31,8 @@ const SPILL_BLOCKS: u32 = 64;
 
 /// How long a peer may show what it is good for before it makes room for another.
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
+/// … and how long if it has shown nothing at all: some round trips of a slow line.
+const STRANGER: Duration = Duration::from_secs(1);
 
 /// What a swarm is told once.
 #[derive(Clone, Debug)]
@@ -297,6 +299,12 @@ impl<B> Swarm<B> {
         }
     }
 
+    /// Whether a newcomer would have to take somebody's place.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.phase == Phase::Active && self.peers.len() >= self.peers_max()
+    }
+
     /// Where there is no room for a newcomer whom the swarm would take otherwise: whoever has been of
     /// least use makes way, if it had its time and neither side wants anything of the other.
     pub fn make_room(
@@ -306,8 +314,7 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        let full = self.phase == Phase::Active && self.peers.len() >= self.peers_max();
-        if !full || self.admits(addr, id) != Err(CloseReason::Local) {
+        if !self.is_crowded() || self.admits(addr, id) != Err(CloseReason::Local) {
             return;
         }
         let idle = self.peers.iter().filter(|(key, peer)| {
@@ -317,10 +324,24 @@ impl<B> Swarm<B> {
         });
         let least = idle.min_by_key(|(_, peer)| (peer.down.total() + peer.up.total(), peer.joined));
         let least = least.map(|(key, _)| key);
+        let least = least.or_else(|| self.stranger(now));
         let least = least.or_else(|| self.of_lower_rank(now, addr));
         if let Some(key) = least {
             self.part(now, key, CloseReason::Idle(Idle::Useless), bufs, out);
         }
+    }
+
+    /// The one who has been there longest and is of no use to anybody so far: no block went either way, and it has none
+    /// that we want. Who wants none of ours goes first. Whoever comes while the swarm is full may ask at once
+    /// ([`Self::choke_newcomer`]), and is no stranger as soon as it has a block.
+    fn stranger(&self, now: Instant) -> Option<PeerKey> {
+        let strangers = self.peers.iter().filter(|(key, peer)| {
+            let moved = peer.down.total() + peer.up.total() > 0;
+            let gives = peer.interesting_told || self.metadata.is_from(*key);
+            now.since(peer.joined) >= STRANGER && !moved && !gives
+        });
+        let longest = strangers.min_by_key(|(_, peer)| (peer.interested_in_us, peer.joined));
+        longest.map(|(key, _)| key)
     }
 
     /// BEP 40: of those who give us nothing just now the one of the lowest rank, if the newcomer's is higher.

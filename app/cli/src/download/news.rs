@@ -225,6 +225,8 @@ impl Run {
                     job.name,
                     printable(&why)
                 ));
+                let fields = json!({ "peer": addr.to_string(), "why": why.to_string() });
+                self.screen.json("banned", job.json(fields));
             }
             Event::Warning(text) => self.screen.warn(&job.name, &text),
             Event::Halted(error) => self.halted(index, error),

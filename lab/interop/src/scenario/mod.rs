@@ -2,6 +2,7 @@
 
 mod files;
 mod kill;
+pub mod liar;
 mod line;
 mod network;
 
@@ -27,6 +28,7 @@ pub fn cells() -> Vec<Cell> {
     cells.extend(kill::cells());
     cells.extend(line::torr_cells());
     cells.extend(network::cells());
+    cells.extend(liar::cells());
     cells
 }
 

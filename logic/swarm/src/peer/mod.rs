@@ -140,6 +140,8 @@ pub(crate) struct Peer<B> {
     pub(crate) leaves: Option<Instant>,
     /// Payload that it had got when it was last unchoked.
     pub(crate) up_at_unchoke: u64,
+    /// When it was last given a block.
+    pub(crate) took: Option<Instant>,
     /// Since when it keeps us choked while we want something.
     pub(crate) wanting_since: Option<Instant>,
     /// Requests since `choked_minute` that came while choked (BEP 6).
@@ -202,6 +204,7 @@ impl<B> Peer<B> {
             begun: Vec::new(),
             leaves: None,
             up_at_unchoke: 0,
+            took: None,
             choked_at: None,
             wanting_since: None,
             choked_requests: 0,

@@ -75,6 +75,7 @@ impl<B> Swarm<B> {
         if let Some((range, _)) = &block {
             control.extend_from_slice(&piece_header(*range));
             peer.up.add(u64::from(range.len));
+            peer.took = Some(now);
             self.uploaded += u64::from(range.len);
             let piece = PieceIndex::new(range.piece);
             peer.sent_of(piece, self.geometry.block_count(piece));

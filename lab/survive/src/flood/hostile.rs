@@ -174,7 +174,13 @@ impl Line {
                 let due = (now - self.opened).as_secs() as usize + 1;
                 due.saturating_sub(68 - self.out.len().min(68))
             }
-            _ => self.out.len(),
+            Kind::Idle
+            | Kind::Interested
+            | Kind::Requests
+            | Kind::NeverReads
+            | Kind::Noise
+            | Kind::Oversize
+            | Kind::BadBitfield => self.out.len(),
         };
         let part = self.out.get(..most.min(self.out.len())).unwrap_or_default();
         match (&self.socket).write(part) {
@@ -251,7 +257,7 @@ pub(super) fn hello(info_hash: &[u8; 20], fast: bool, id: u64) -> Vec<u8> {
 }
 
 fn first_words(kind: Kind, info_hash: &[u8; 20], id: u64) -> Vec<u8> {
-    let mut out = hello(info_hash, id % 2 == 0, id >> 8);
+    let mut out = hello(info_hash, id.is_multiple_of(2), id >> 8);
     match kind {
         Kind::Idle | Kind::Slow => {}
         Kind::Interested | Kind::NeverReads => out.extend_from_slice(&[0, 0, 0, 1, 2]),

@@ -22,12 +22,9 @@ use crate::swarm::Swarm;
 const WHOLE_PIECE_SECS: u64 = 20;
 /// Another peer is asked for a block that is owed for so long, where there is nothing else to ask for.
 const OWED_LONG: Duration = Duration::from_secs(2);
-/// The same while there are pieces that nobody has yet: those who have the others are short of upload, of which each
-/// block that comes twice takes away, and nothing is finished any sooner by it. Still well before who owes it is snubbed.
-const OWED_LONG_STARVED: Duration = Duration::from_secs(30);
-/// Where memory is tight, twice as long for each peer that was asked, up to so many: whoever comes after may be needed
-/// for something else.
-const TIGHT_DOUBLINGS: u8 = 6;
+/// Where there is more to come, twice as long for each peer that was asked, up to so many times: those who have what is
+/// missing are short of upload, of which each block that comes twice takes away.
+const OWED_DOUBLINGS: u8 = 6;
 /// Peers that are asked for one block in the end: those that never answer must not be all of them.
 const ASKERS_MAX: u8 = 16;
 /// … while those that answer owe no more than comes in that many seconds.
@@ -284,10 +281,9 @@ impl<B> Swarm<B> {
         let tight = self.is_full(false);
         let tight = tight && self.assembly.missing() == 0;
         let last = self.picker.availability.candidates() == 0;
-        let owed_long = |by: u8| match (last, tight) {
-            (true, _) => OWED_LONG,
-            (false, true) => OWED_LONG * (1 << (by.clamp(1, TIGHT_DOUBLINGS) - 1)),
-            (false, false) => OWED_LONG_STARVED,
+        let owed_long = |by: u8| match last {
+            true => OWED_LONG,
+            false => OWED_LONG * (1 << (by.clamp(1, OWED_DOUBLINGS) - 1)),
         };
         let peer = self.peers.get_mut(key)?;
         if !(endgame || tight) || peer.requests.len() >= ENDGAME_DEPTH {

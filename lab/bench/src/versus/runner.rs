@@ -133,7 +133,7 @@ impl Place<'_> {
     fn patience(&self) -> Patience {
         let gib = self.stage.shape.total.div_ceil(1 << 30);
         Patience {
-            whole: Duration::from_secs(60 + 60 * gib),
+            whole: Duration::from_secs(30 + 30 * gib),
             silence: Duration::from_secs(30),
         }
     }

@@ -57,8 +57,8 @@ impl Drop for Cage {
     }
 }
 
-/// Inside a namespace of processes ours is not what others call us: what says so is the time as well.
+/// Inside a namespace of processes the number of ours is another one's elsewhere: a name that nobody else has.
 fn own_id() -> Option<String> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Some(format!("{}-{}", std::process::id(), now.ok()?.as_nanos()))
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid").ok()?;
+    Some(id.trim().to_owned())
 }

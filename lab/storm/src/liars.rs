@@ -81,11 +81,7 @@ pub(crate) fn main(mut args: impl Iterator<Item = String>) -> Result<ExitCode> {
                 options.first = value()?.parse()?;
                 options.last = options.first;
             }
-            "--seeds" => {
-                let range = value()?;
-                let (first, last) = range.split_once("..").context("--seeds A..B")?;
-                (options.first, options.last) = (first.parse()?, last.parse()?);
-            }
+            "--seeds" => (options.first, options.last) = crate::range(&value()?)?,
             "--pieces" => options.pieces = value()?.parse::<u64>()?.max(1),
             "--liars" => options.liars = value()?.parse()?,
             "--threads" => options.threads = Some(value()?.parse()?),

@@ -67,11 +67,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args> {
                 out.first = value()?.parse()?;
                 out.last = out.first;
             }
-            "--seeds" => {
-                let range = value()?;
-                let (first, last) = range.split_once("..").context("--seeds A..B")?;
-                (out.first, out.last) = (first.parse()?, last.parse()?);
-            }
+            "--seeds" => (out.first, out.last) = range(&value()?)?,
             "--peers" => out.options.peers = Some(value()?.parse::<usize>()?.max(2)),
             "--hostile" => out.options.hostile = Some(value()?.parse()?),
             "--fair" => out.options.fair = true,
@@ -100,6 +96,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args> {
         }
     }
     Ok(out)
+}
+
+/// `A..B`, both included.
+fn range(text: &str) -> Result<(u64, u64)> {
+    let (first, last) = text.split_once("..").context("--seeds A..B")?;
+    Ok((first.parse()?, last.parse()?))
 }
 
 thread_local! {

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
-use rustix::fs;
+use rustix::fs::Stat;
 use torr_store::StorageId;
 
 use crate::errno::Sys;
 use crate::reserve::Reserved;
 use crate::root::Root;
+use crate::storage::lock;
 
 /// A file that somebody may be using while the cache has long forgotten it.
 #[derive(Debug)]
@@ -86,17 +87,16 @@ impl FileCache {
         }
     }
 
-    /// Lets all torrents of one download folder hold one descriptor of it among them.
+    /// Lets all torrents of one download folder, which looks like that, hold one descriptor of it among them.
     #[allow(clippy::unnecessary_cast, reason = "other widths on other systems")]
-    pub(crate) fn share_folder(&self, root: &Root) -> Sys<()> {
+    pub(crate) fn share_folder(&self, root: &Root, stat: &Stat) -> Sys<()> {
         let dir = root.dir()?;
-        let stat = fs::fstat(&dir)?;
         let key = (
             root.path().to_owned(),
             stat.st_dev as u64,
             stat.st_ino as u64,
         );
-        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folders = lock(&self.folders);
         match folders.get(&key).and_then(Weak::upgrade) {
             Some(shared) => root.set_dir(Some(shared)),
             None => {
@@ -183,8 +183,7 @@ impl FileCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing under this lock can panic half-way, so a poisoned one is as good as any.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{self, CWD, Mode, OFlags};
+use rustix::fs;
 use rustix::io::Errno;
 use torr_store::{StorageError, StorageErrorKind, StorageOp};
 
 use crate::errno::{Sys, refused};
-use crate::root::Root;
+use crate::root::{Root, open_folder};
 
 /// File system and inode of a folder.
 pub(crate) type Identity = (u64, u64);
@@ -56,8 +56,7 @@ impl Root {
     /// # Errors
     /// `Absent`, and the folder is let go of.
     pub(crate) fn find(&self, home: Identity) -> Result<(), StorageError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let there = fs::openat(CWD, self.path(), flags, Mode::empty());
+        let there = open_folder(self.path());
         let held = self.dir().ok();
         let found = match (held, there) {
             (Some(held), Ok(there)) => match (fs::fstat(&held), fs::fstat(&there)) {

@@ -102,17 +102,12 @@ fn try_open(
     let plan = Plan::new(Arc::clone(&spec.info), spec.name.as_deref(), Some(&image))?;
     let moved = is_elsewhere(&folder, &plan, &image, spec, &config.hook)?;
     let root = Root::create(&folder, config.hook.clone())?;
-    let identity = root.identity();
-    let identity =
-        identity.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
-    cache
-        .share_folder(&root)
-        .map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
+    let fail = |errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno);
+    let identity = root.identity().map_err(fail)?;
+    let stat = root.dir().and_then(rustix::fs::fstat).map_err(fail)?;
+    cache.share_folder(&root, &stat).map_err(fail)?;
     let log = LogFile::new(image.clone(), &state, identity);
-    let device = root.dir().and_then(rustix::fs::fstat);
-    let device =
-        device.map_err(|errno| failed(StorageOp::Open, &folder.to_string_lossy(), errno))?;
-    let place = (identity, gates.of(device.st_dev));
+    let place = (identity, gates.of(stat.st_dev));
     let mut tree = Tree::new(id, plan, root, Some(state), Arc::clone(cache));
     tree.set_io(config.io);
 

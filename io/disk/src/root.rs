@@ -26,6 +26,12 @@ pub fn make_folder(path: &Path) -> Result<(), StorageError> {
     Root::create(path, Hook::default()).map(drop)
 }
 
+/// By its path, which may have symbolic links in it.
+pub(crate) fn open_folder(path: &Path) -> Sys<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::openat(CWD, path, flags, Mode::empty())
+}
+
 /// A folder that files are opened in by relative paths with `/` between the components.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -48,11 +54,10 @@ const PROGRAM_MODE: Mode = Mode::from_bits_retain(0o777);
 impl Root {
     /// Opens a folder that exists. Its own path may have symbolic links in it: the user named it.
     pub(crate) fn open(path: &Path, hook: Hook) -> Result<Self, StorageError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let text = path.to_string_lossy();
         let dir = hook
             .ask(Call::Open, &text)
-            .and_then(|()| fs::openat(CWD, path, flags, Mode::empty()))
+            .and_then(|()| open_folder(path))
             .map_err(|errno| failed(StorageOp::Open, &text, errno))?;
         Ok(Self {
             dir: RwLock::new(Some(Arc::new(dir))),
@@ -91,11 +96,7 @@ impl Root {
         let dir = self.dir.read().unwrap_or_else(PoisonError::into_inner);
         match &*dir {
             Some(dir) => Ok(Arc::clone(dir)),
-            None if self.by_path.load(Ordering::Relaxed) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let dir = fs::openat(CWD, &self.path, flags, Mode::empty())?;
-                Ok(Arc::new(dir))
-            }
+            None if self.by_path.load(Ordering::Relaxed) => open_folder(&self.path).map(Arc::new),
             None => Err(Errno::NODEV),
         }
     }

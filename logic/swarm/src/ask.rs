@@ -278,8 +278,7 @@ impl<B> Swarm<B> {
             return None;
         }
         let endgame = self.is_endgame();
-        let tight = self.is_full(false);
-        let tight = tight && self.assembly.missing() == 0;
+        let tight = self.assembly.missing() == 0 && self.is_full(false);
         let last = self.picker.availability.candidates() == 0;
         let owed_long = |by: u8| match last {
             true => OWED_LONG,

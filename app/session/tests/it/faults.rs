@@ -15,7 +15,7 @@ use torr::{
     Event, Events, IoMode, SessionError, StorageError, StorageErrorKind, Torrent, TorrentState,
 };
 
-use crate::common::{LONG, Payload, Side};
+use crate::common::{LONG, Payload, Side, synced};
 
 /// Bytes a second of each healthy torrent.
 const RATE: u64 = 20_000_000;
@@ -108,10 +108,7 @@ impl Healthy {
         let file = std::fs::File::create(seed.data().join(name)).unwrap();
         file.set_len((pieces * MIB) as u64).unwrap();
         let seeding = seed.add(&payload, |add| add.trust = true).await;
-        tokio::time::timeout(LONG, seeding.synced())
-            .await
-            .unwrap()
-            .unwrap();
+        synced(&seeding).await;
         let torrent = leech.leech(&payload, &[seed.addr()]).await;
         Self { torrent, seed }
     }
@@ -218,10 +215,7 @@ impl Rig {
         };
         let took = tokio::time::timeout(RESUME, on).await.unwrap();
         eprintln!("went on after {:.1} s", took.as_secs_f64());
-        tokio::time::timeout(LONG, self.victim.synced())
-            .await
-            .unwrap()
-            .unwrap();
+        synced(&self.victim).await;
         let fetched = self.victim.stats().downloaded as usize;
         eprintln!("fetched {fetched} of {SIZE}");
         assert!(fetched <= SIZE + 40 * MIB, "{fetched}");
@@ -447,10 +441,7 @@ async fn a_file_system_that_is_not_mounted_is_waited_for_at_the_start() {
     };
     seed.seed(&payload).await;
     let first = add(false).await;
-    tokio::time::timeout(LONG, first.synced())
-        .await
-        .unwrap()
-        .unwrap();
+    synced(&first).await;
     first.stop(LONG).await.unwrap();
     drop(mount);
     // Who does not wait is told what was expected.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use sha1::{Digest, Sha1};
+use torr_interop::process::high_water;
 use torr_metainfo::{Draft, DraftFiles};
 
 const MIB: u64 = 1 << 20;
@@ -160,14 +161,4 @@ fn watch(child: &mut Child, began: Instant) -> Result<u64> {
     ensure!(status.success(), "it ended with {status}");
     std::io::stdout().flush()?;
     Ok(peak)
-}
-
-/// The kernel's high-water mark of a process's resident memory, in bytes.
-pub(crate) fn high_water(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -175,6 +175,34 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> Result<bo
     }
 }
 
+/// What a process has read by system calls, from the page cache too, and what of that came from a device; bytes.
+///
+/// # Errors
+/// Where it is gone.
+pub fn read_by(id: u32) -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/io"))
+        .context("reading the counters of a process")?;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.with_context(|| format!("no {name}"))?;
+        value
+            .trim()
+            .parse()
+            .with_context(|| format!("{name} is no number"))
+    };
+    Ok((value("rchar: ")?, value("read_bytes: ")?))
+}
+
+/// The kernel's high-water mark of a process's resident memory, in bytes.
+pub fn high_water(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Runs to the end and returns what it printed; killed after `limit`.
 pub fn output(mut command: Command, limit: Duration) -> Result<std::process::Output> {
     let child = command

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bep3;
 pub mod child;
 pub mod device;
 pub mod flip;

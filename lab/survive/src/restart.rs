@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::Signal;
 use torr_base::Rng;
+use torr_interop::process::read_by;
 
 use crate::child::Program;
 use crate::ground::{PATIENCE, local};
@@ -217,26 +218,27 @@ impl Set {
         let began = Instant::now();
         let mut torr = self.start("restart", false)?;
         let mut read = (0, 0);
-        let mut too_much = None;
+        let mut fault = None;
         torr.until(PATIENCE, |torr| {
             // In this order: what is read later does not count.
             let now = read_by(torr.id());
             let ready = said(torr, "added") == TORRENTS as usize;
             match now {
                 Ok(now) => read = now,
-                Err(error) => too_much = Some(error),
+                Err(error) => fault = Some(error),
             }
             if read.0 > limit() {
-                too_much = Some(anyhow::anyhow!(
-                    "{:.0} MiB were read before it was ready",
-                    mib(read.0)
+                fault = Some(anyhow!(
+                    "{:.0} MiB were read before it was ready, more than {} MiB",
+                    mib(read.0),
+                    limit() >> 20
                 ));
             }
-            ready || too_much.is_some()
+            ready || fault.is_some()
         })?;
         let ready = began.elapsed();
-        if let Some(error) = too_much {
-            bail!("{error}, more than {} MiB", limit() >> 20);
+        if let Some(error) = fault {
+            return Err(error);
         }
         let mut had = 0;
         torr.until(PATIENCE, |torr| {
@@ -269,13 +271,12 @@ impl Set {
         for torrent in &self.torrents {
             let hash = torrent.info.info_hash().to_string();
             let mine = events.iter().rev().filter(|event| event["hash"] == hash);
-            let bytes = mine
-                .into_iter()
-                .find_map(|event| match event["t"].as_str()? {
-                    "progress" => event["done"].as_u64(),
-                    "done" => event["size"].as_u64(),
-                    _ => None,
-                })?;
+            let mut told = mine.filter_map(|event| match event["t"].as_str()? {
+                "progress" => event["done"].as_u64(),
+                "done" => event["size"].as_u64(),
+                _ => None,
+            });
+            let bytes = told.next()?;
             done += bytes / u64::from(PIECE);
         }
         Some(done)
@@ -304,16 +305,4 @@ impl Set {
 pub(crate) fn said(torr: &Program, event: &str) -> usize {
     let events = torr.events();
     events.iter().filter(|value| value["t"] == event).count()
-}
-
-/// What a process has read by system calls, and from a device.
-pub(crate) fn read_by(id: u32) -> Result<(u64, u64)> {
-    let text =
-        std::fs::read_to_string(format!("/proc/{id}/io")).context("the counters of a process")?;
-    let value = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let value = line.with_context(|| format!("no {name}"))?;
-        Ok::<u64, anyhow::Error>(value.trim().parse()?)
-    };
-    Ok((value("rchar: ")?, value("read_bytes: ")?))
 }

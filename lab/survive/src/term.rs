@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use torr_interop::process::read_by;
 
 use crate::child::{Program, ended_by};
 use crate::ground::local;
-use crate::restart::{read_by, said};
+use crate::restart::said;
 use crate::zeros::Zeros;
 use tracker::Tracker;
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use torr_interop::process::high_water;
 
 use super::client::{Done, Launch};
 use super::poll::readable;
-use crate::memory::high_water;
 
 /// How often memory, markers and stalls are looked at; an end is seen at once.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

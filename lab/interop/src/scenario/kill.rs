@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{ASSEMBLY_BUDGET, GIB, MIB, Stage};
 use crate::client::{Peer, torr};
 use crate::payload::{Empty, Payload, Random};
-use crate::process::wait_for;
+use crate::process::{read_by, wait_for};
 use crate::runner::{Cell, Context};
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -97,7 +97,7 @@ fn wait_ready(stage: &Stage, torr: &mut Peer, before: u64, worst: &mut Worst) ->
     worst.ready = worst.ready.max(start.elapsed());
     // Sockets may count as reads too, depending on the call; by then they have brought this much.
     let network = stage.leech.received()?.saturating_sub(before);
-    let read = read_bytes(torr.proc.id())?.saturating_sub(network);
+    let read = read_by(torr.proc.id())?.0.saturating_sub(network);
     worst.read = worst.read.max(read);
     ensure!(
         read <= READ_BEFORE_READY,
@@ -105,12 +105,4 @@ fn wait_ready(stage: &Stage, torr: &mut Peer, before: u64, worst: &mut Worst) ->
         read / MIB
     );
     Ok(())
-}
-
-/// What a process has read by system calls, from the page cache too.
-fn read_bytes(id: u32) -> Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{id}/io"))
-        .context("reading the counters of a process")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
-    line.context("no rchar")?.trim().parse().context("a number")
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use torr_base::{Geometry, PieceIndex, Rng};
 
 use super::{Changes, Sum};
+use crate::bep3::{MESSAGE_MAX, hello, request};
 
 /// Requests at a time.
 const QUEUE: usize = 16;
 /// Who says nothing for so long is asked again on another connection.
 const PATIENCE: Duration = Duration::from_secs(2);
-const MESSAGE_MAX: usize = 1 << 17;
 
 pub(super) struct Reader<'a> {
     pub(super) addr: SocketAddr,
@@ -94,12 +94,10 @@ impl Reader<'_> {
         let mut socket = TcpStream::connect(self.addr)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
-        hello.extend_from_slice(&self.info_hash);
-        hello.extend_from_slice(format!("-XX0000-{:012}", self.number).as_bytes());
+        let mut words = hello(&self.info_hash, false, self.number as u64);
         // Interested.
-        hello.extend_from_slice(&[0, 0, 0, 1, 2]);
-        socket.write_all(&hello)?;
+        words.extend_from_slice(&[0, 0, 0, 1, 2]);
+        socket.write_all(&words)?;
         socket.read_exact(&mut [0; 68])?;
         Ok(socket)
     }
@@ -117,10 +115,7 @@ impl Reader<'_> {
                 .geometry
                 .block_at(piece, rng.below(count.into()) as u32);
             let key = (piece.get(), block.offset());
-            out.extend_from_slice(&[0, 0, 0, 13, 6]);
-            for number in [key.0, key.1, block.len] {
-                out.extend_from_slice(&number.to_be_bytes());
-            }
+            request(&mut out, key.0, key.1, block.len);
             // One that is asked for twice counts from the first time.
             conn.asked.entry(key).or_insert_with(Instant::now);
         }

@@ -4,7 +4,8 @@ use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::hostile::{hello, open};
+use super::hostile::open;
+use crate::bep3::{MESSAGE_MAX, hello, request};
 
 const BLOCK: usize = 16 * 1024;
 /// Blocks that are asked for at a time: a tenth of a second at the rate.
@@ -14,7 +15,6 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// For the handshake of the other side.
 const ANSWER: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(20);
-const MESSAGE_MAX: usize = 1 << 17;
 
 pub(super) struct Honest<'a> {
     pub(super) addr: SocketAddr,
@@ -70,7 +70,7 @@ impl Honest<'_> {
                     end = since + span;
                 }
                 // Who is thrown out comes again; the time in between counts.
-                let _ = self.fetch(&mut line, &mut served, since, end);
+                let _ = self.fetch(&mut line, &mut served, end);
             }
             if Instant::now() < end {
                 std::thread::sleep(AGAIN);
@@ -103,16 +103,9 @@ impl Honest<'_> {
         Ok(line)
     }
 
-    fn fetch(
-        &self,
-        line: &mut Line,
-        served: &mut Served,
-        since: Instant,
-        end: Instant,
-    ) -> Result<()> {
+    fn fetch(&self, line: &mut Line, served: &mut Served, end: Instant) -> Result<()> {
         // What it is behind when it comes in is not made up for; later it is, up to what the queue holds.
         let (start, before) = (Instant::now(), served.bytes);
-        debug_assert!(start >= since);
         let blocks = self.truth.len() / BLOCK;
         let mut next = 0;
         let mut buffer = vec![0; 256 * 1024];
@@ -123,7 +116,7 @@ impl Honest<'_> {
             let mut out = Vec::new();
             if line.unchoked {
                 for _ in 0..room {
-                    request(&mut out, (next % blocks) * BLOCK);
+                    request_at(&mut out, (next % blocks) * BLOCK);
                     next += 1;
                 }
                 line.asked += room;
@@ -184,11 +177,9 @@ impl Honest<'_> {
 }
 
 /// Asks for the block at that place of the payload.
-pub(super) fn request(out: &mut Vec<u8>, at: usize) {
-    out.extend_from_slice(&[0, 0, 0, 13, 6]);
-    for number in [at / super::PIECE, at % super::PIECE, BLOCK] {
-        out.extend_from_slice(&(number as u32).to_be_bytes());
-    }
+pub(super) fn request_at(out: &mut Vec<u8>, at: usize) {
+    let (piece, offset) = (at / super::PIECE, at % super::PIECE);
+    request(out, piece as u32, offset as u32, BLOCK as u32);
 }
 
 fn is_late(error: &Error) -> bool {

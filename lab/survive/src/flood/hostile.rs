@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 use torr_base::Rng;
 
-use super::honest::request;
+use super::honest::request_at;
+use crate::bep3::hello;
 
 const SWEEP: Duration = Duration::from_millis(50);
 /// Who is thrown out comes again after so long.
@@ -169,18 +170,11 @@ impl Line {
         if self.out.is_empty() && kind == Kind::Requests {
             requests(&mut self.out);
         }
-        let most = match kind {
-            Kind::Slow => {
-                let due = (now - self.opened).as_secs() as usize + 1;
-                due.saturating_sub(68 - self.out.len().min(68))
-            }
-            Kind::Idle
-            | Kind::Interested
-            | Kind::Requests
-            | Kind::NeverReads
-            | Kind::Noise
-            | Kind::Oversize
-            | Kind::BadBitfield => self.out.len(),
+        let most = if kind == Kind::Slow {
+            let due = (now - self.opened).as_secs() as usize + 1;
+            due.saturating_sub(68 - self.out.len().min(68))
+        } else {
+            self.out.len()
         };
         let part = self.out.get(..most.min(self.out.len())).unwrap_or_default();
         match (&self.socket).write(part) {
@@ -218,7 +212,7 @@ fn is_early(kind: ErrorKind) -> bool {
 }
 
 fn requests(out: &mut Vec<u8>) {
-    (0..REQUESTS).for_each(|number| request(out, number * 16 * 1024));
+    (0..REQUESTS).for_each(|number| request_at(out, number * 16 * 1024));
 }
 
 /// A socket that is being connected, from that address if there is one.
@@ -229,10 +223,7 @@ pub(super) fn open(addr: SocketAddr, from: Option<Ipv4Addr>) -> Result<Socket> {
     }
     // Addresses of those that came and went are not to run out.
     socket.set_linger(Some(Duration::ZERO))?;
-    match from {
-        _ if socket.set_nonblocking(true).is_err() => return Err(ErrorKind::Other.into()),
-        _ => {}
-    }
+    socket.set_nonblocking(true)?;
     match socket.connect(&addr.into()) {
         Ok(()) => {}
         Err(error)
@@ -240,20 +231,6 @@ pub(super) fn open(addr: SocketAddr, from: Option<Ipv4Addr>) -> Result<Socket> {
         Err(error) => return Err(error),
     }
     Ok(socket)
-}
-
-/// A handshake (BEP 3), with the fast extension (BEP 6) or without any.
-pub(super) fn hello(info_hash: &[u8; 20], fast: bool, id: u64) -> Vec<u8> {
-    let mut out = b"\x13BitTorrent protocol\0\0\0\0\0\0\0".to_vec();
-    out.push(if fast { 4 } else { 0 });
-    out.extend_from_slice(info_hash);
-    out.extend_from_slice(
-        format!("-XX{id:017x}")
-            .get(..20)
-            .unwrap_or_default()
-            .as_bytes(),
-    );
-    out
 }
 
 fn first_words(kind: Kind, info_hash: &[u8; 20], id: u64) -> Vec<u8> {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use torr_interop::payload::Payload;
+use torr_interop::process::high_water;
 
 use crate::child::Program;
 use crate::ground::{Ground, PATIENCE};
@@ -206,7 +207,7 @@ fn play(ground: &Ground, truth: &[u8], scene: Scene, options: Options) -> Result
     if let Some(status) = torr.status()? {
         faults.push(format!("torr ended with {status}: {}", torr.said()));
     }
-    let peak = peak(torr.id()).unwrap_or_default();
+    let peak = high_water(torr.id()).unwrap_or_default();
     if cage.as_ref().is_some_and(Cage::killed) {
         faults.push("killed for its memory".to_owned());
     }
@@ -278,14 +279,4 @@ fn start(ground: &Ground, ip: Ipv4Addr, cage: Option<&Cage>) -> Result<Program> 
     let mut torr = Program::start("flooded", &ground.dir, &mut command)?;
     torr.until(PATIENCE, |torr| torr.has_said("seeding"))?;
     Ok(torr)
-}
-
-/// The most memory that a process had, by the kernel's count.
-fn peak(id: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
 }

@@ -76,6 +76,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "torr",
             "torr-base",
+            "torr-bencode",
             "torr-interop",
             "torr-hash",
             "torr-metainfo",

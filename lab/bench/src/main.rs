@@ -6,6 +6,7 @@ mod floor;
 mod instructions;
 mod memory;
 mod meter;
+mod parse;
 mod pipe;
 mod seed;
 mod versus;
@@ -33,6 +34,7 @@ fn main() -> Result<ExitCode> {
             print_cost("4 MiB", pipe::transfer(1 << 30, 4 << 20)?);
             print_cost("256 KiB", pipe::transfer(1 << 30, 256 << 10)?);
         }
+        "parse" => parse::check()?,
         "memory" => memory()?,
         "seed" => seed()?,
         "instructions" => instructions::main(rest)?,
@@ -41,7 +43,7 @@ fn main() -> Result<ExitCode> {
         "floor-leech" => floor::leech(rest)?,
         "floor-seed" => floor::seed(rest)?,
         _ => bail!(
-            "usage: torr-bench gate | pipe | memory | instructions [--record] | versus [OPTIONS]\n\
+            "usage: torr-bench gate | pipe | parse | memory | instructions [--record] | versus [OPTIONS]\n\
              or torr-bench seed [PEERS [RUNS [MIB-SENT [MIB-PAYLOAD]]]]"
         ),
     }
@@ -78,8 +80,9 @@ fn seed() -> Result<()> {
 /// Asserts what must hold in every run.
 fn gate() -> Result<()> {
     allocations()?;
+    parse::check()?;
     memory()?;
-    println!("{} passed, 0 failed", 1 + memory::CASES.len());
+    println!("{} passed, 0 failed", 2 + memory::CASES.len());
     Ok(())
 }
 

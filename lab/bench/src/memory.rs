@@ -13,9 +13,10 @@ use torr_interop::process::high_water;
 use torr_metainfo::{Draft, DraftFiles};
 
 const MIB: u64 = 1 << 20;
-/// The promise: 64 MiB, and one more for every 10,000 pieces.
+/// The promise: 64 MiB, and one more for every 10,000 pieces, or blocks in a piece: there is a list of either.
 const BASE: u64 = 64 * MIB;
-const PIECES_PER_MIB: u64 = 10_000;
+const LISTED_PER_MIB: u64 = 10_000;
+const BLOCK: u64 = 16 << 10;
 /// A download that takes longer has failed.
 const TIME_MAX: Duration = Duration::from_secs(300);
 /// How often the figure is looked at; the kernel keeps the highest, so only the end can be missed.
@@ -39,6 +40,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "1 GiB in 16 MiB pieces",
         pieces: 64,
         piece_len: 16 << 20,
+    },
+    Case {
+        name: "1 GiB in 512 MiB pieces",
+        pieces: 2,
+        piece_len: 1 << 29,
     },
     Case {
         name: "100,000 pieces of 16 KiB",
@@ -87,7 +93,7 @@ fn transfer(torr: &Path, home: &Path, case: Case) -> Result<Peak> {
         Ok(Peak {
             leech: peak,
             seed: high_water(seed.id()).context("the seed is gone")?,
-            allowed: BASE + case.pieces * MIB / PIECES_PER_MIB,
+            allowed: BASE + (case.pieces + case.piece_len / BLOCK) * MIB / LISTED_PER_MIB,
             took: began.elapsed(),
         })
     })();

@@ -469,6 +469,36 @@ fn who_does_nothing_with_a_place_makes_way_and_who_comes_may_ask_at_once() {
 }
 
 #[test]
+fn who_made_nothing_of_its_slot_makes_way_before_who_waits_for_one() {
+    let setup = Setup {
+        have: (0..8).collect(),
+        ..Setup::default()
+    };
+    let mut rig = Rig::with(&setup, |config| config.conns_per_torrent_max = 20);
+    (0..19).for_each(|_| {
+        rig.connect(true);
+    });
+    // The last to come are the first to ask for a slot, and get all there are.
+    for n in (0..19).rev() {
+        rig.say(n, &Message::HaveNone);
+        rig.say(n, &Message::Interested);
+    }
+    let unchoked = |rig: &mut Rig, n| rig.hear(n).contains(&Said::Unchoke);
+    let first: Vec<_> = (0..19).filter(|n| unchoked(&mut rig, *n)).collect();
+    assert!(!first.is_empty() && !first.contains(&0), "{first:?}");
+    rig.pass(Duration::from_millis(3_100));
+    let last = rig.connect(true);
+    rig.say(last, &Message::HaveNone);
+    rig.say(last, &Message::Interested);
+    for gone in first {
+        let late = rig.connect(true);
+        assert_eq!(rig.peers[late].closed, None);
+        assert!(rig.peers[gone].closed.is_some(), "{gone}");
+        assert!(rig.peers[0].closed.is_none());
+    }
+}
+
+#[test]
 fn a_seed_serves_everybody_within_minutes() {
     let setup = Setup {
         have: (0..8).collect(),

@@ -84,7 +84,7 @@ fn turn<B>(peer: &Peer<B>, now: Instant, enough: u64) -> (bool, bool, Instant) {
 }
 
 /// Whether it makes nothing of its slot, or of the last one that it had.
-fn is_idle<B>(peer: &Peer<B>, now: Instant) -> bool {
+pub(crate) fn is_idle<B>(peer: &Peer<B>, now: Instant) -> bool {
     if peer.choked_by_us {
         return peer.choked_at.is_some() && peer.up.total() == peer.up_at_unchoke;
     }

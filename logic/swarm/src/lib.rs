@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod admission;
 mod answers;
 mod ask;
 mod assembly;

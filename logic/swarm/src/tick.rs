@@ -7,8 +7,9 @@ use torr_store::BufSource;
 use torr_wire::Message;
 
 use crate::action::{Action, CloseReason, Idle, Outbox, PeerKey};
+use crate::admission::GRACE;
 use crate::assembly::Stage;
-use crate::swarm::{GRACE, Phase, Swarm};
+use crate::swarm::{Phase, Swarm};
 
 /// How often [`Swarm::handle_timeout`] wants to be called.
 const TICK: Duration = Duration::from_millis(100);

@@ -41,6 +41,8 @@ pub enum UrlError {
     NoHost,
     #[error("the URL has no valid port")]
     Port,
+    #[error("the URL's host is not in ASCII; a name like that is written xn--…")]
+    HostNotAscii,
 }
 
 impl TrackerUrl {
@@ -152,6 +154,10 @@ fn split_port(host_port: &str) -> Result<(&str, Option<u16>), UrlError> {
     if host.is_empty() || host.len() > 253 {
         return Err(UrlError::NoHost);
     }
+    // Names that look alike would be two hosts (IDNA); nor are any that name resolution takes as they stand.
+    if !host.is_ascii() {
+        return Err(UrlError::HostNotAscii);
+    }
     let port = match port {
         None | Some("") => None,
         Some(text) if text.bytes().all(|c| c.is_ascii_digit()) => {
@@ -205,6 +211,18 @@ mod tests {
         assert_eq!(error("http://[nonsense]/"), UrlError::NoHost);
         assert_eq!(error("http://[::1]x/"), UrlError::Port);
         assert_eq!(error("http://a/\u{7}"), UrlError::Character);
+        // A Cyrillic letter that looks like a Latin one, and a full stop that is none.
+        assert_eq!(
+            error("http://tr\u{430}cker.example/"),
+            UrlError::HostNotAscii
+        );
+        assert_eq!(error("udp://t\u{3002}example:80"), UrlError::HostNotAscii);
+        assert_eq!(
+            TrackerUrl::parse("http://xn--trcker-4nf.example/")
+                .unwrap()
+                .port(),
+            80
+        );
         assert_eq!(error(&"x".repeat(3000)), UrlError::TooLong);
     }
 

@@ -252,3 +252,48 @@ async fn forty_lying_trackers_delay_nobody_and_are_not_listened_to_for_long() {
     }
     seed.end().await;
 }
+
+/// What one more session calls itself at a tracker: its peer id, its key, and over UDP its first transaction id.
+async fn names() -> [String; 3] {
+    let http = TcpListener::bind((HERE, 0)).unwrap();
+    let udp = UdpSocket::bind((HERE, 0)).unwrap();
+    udp.set_read_timeout(Some(crate::common::LONG)).unwrap();
+    let urls = vec![
+        format!("http://{}/announce", http.local_addr().unwrap()),
+        format!("udp://{}/announce", udp.local_addr().unwrap()),
+    ];
+    let heard = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = http.accept().unwrap();
+        let mut request = [0; 4096];
+        let len = stream.read(&mut request).unwrap();
+        let request = String::from_utf8_lossy(&request[..len]).into_owned();
+        let value = |name: &str| {
+            let (_, rest) = request.split_once(name).expect("it names itself");
+            rest.split(['&', ' ']).next().unwrap().to_owned()
+        };
+        let (id, key) = (value("peer_id="), value("key="));
+        let mut datagram = [0; 2048];
+        let (len, _) = udp.recv_from(&mut datagram).unwrap();
+        assert_eq!(len, 16, "a connect request (BEP 15)");
+        [id, key, format!("{:02x?}", &datagram[12..16])]
+    });
+    let side = Side::new().await;
+    let payload = Payload::single("named.bin", 100, 16_384);
+    side.add(&payload, |add| add.extra_trackers = urls).await;
+    let heard = heard.await.unwrap();
+    side.end().await;
+    heard
+}
+
+/// Ids and keys come from the operating system's randomness: no two runs share one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_sessions_draw_the_same_numbers() {
+    let all = [names().await, names().await, names().await];
+    for (n, one) in all.iter().enumerate() {
+        for other in &all[..n] {
+            for (a, b) in one.iter().zip(other) {
+                assert!(!a.is_empty() && a != b, "{one:?} and {other:?}");
+            }
+        }
+    }
+}

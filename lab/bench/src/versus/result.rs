@@ -10,7 +10,7 @@ use super::runner::{Figures, Stalled};
 const FAILURES_MAX: usize = 2;
 /// A rival with so many runs that take more than [`FAR`] times what the best rival takes is no best one any more.
 const DECIDED_AFTER: usize = 2;
-const FAR: f64 = 1.5;
+const FAR: f64 = 1.25;
 
 /// One run.
 #[derive(Debug)]

@@ -130,6 +130,8 @@ fn sim(steps: &mut Steps<'_>) {
     let fair = "--seeds 1..60 --peers 50 --hostile 0 --ratio-max 1.3";
     let fair: Vec<&str> = fair.split(' ').collect();
     steps.cargo("economics", &[&storm[..], &fair].concat(), &[]);
+    let liars = ["liars", "--seeds", "1..4"];
+    steps.cargo("liars", &[&storm[..], &liars].concat(), &[]);
     let dht = "dht --nodes 2000 --minutes 10 --lookups 1000";
     let dht: Vec<&str> = dht.split(' ').collect();
     steps.cargo("dht", &[&storm[..], &dht].concat(), &[]);

@@ -19,7 +19,7 @@ use crate::swarm::Swarm;
 
 /// A peer that brings a whole piece within this many seconds gets it alone, so that it is soon
 /// finished and its hash speaks about one peer.
-const WHOLE_PIECE_SECS: u64 = 20;
+pub(crate) const WHOLE_PIECE_SECS: u64 = 20;
 /// Another peer is asked for a block that is owed for so long, where there is nothing else to ask for.
 const OWED_LONG: Duration = Duration::from_secs(2);
 /// Where there is more to come, twice as long for each peer that was asked, up to so many times: those who have what is
@@ -46,6 +46,11 @@ const FAST_MEMORY: (usize, usize) = (6, 5);
 const RAREST: usize = 16;
 /// Complete pieces before rarity decides instead of chance.
 const RANDOM_FIRST: u32 = 4;
+
+/// Whether the peer brings a piece of that many bytes soon.
+pub(crate) fn brings_whole<B>(peer: &Peer<B>, len: u32) -> bool {
+    peer.down.per_second().saturating_mul(WHOLE_PIECE_SECS) >= u64::from(len)
+}
 
 impl<B> Swarm<B> {
     /// Asks the peer for blocks until it has as many requests as it should.
@@ -127,8 +132,9 @@ impl<B> Swarm<B> {
 
     /// One more piece to ask the peer for.
     fn take_piece(&mut self, now: Instant, key: PeerKey, fast: bool) -> Option<PieceIndex> {
-        let piece = if self.is_only_source(key) {
-            // Others can finish what is begun; nobody else can begin this.
+        let piece = if self.is_only_source(key) || self.is_doubtful(key) {
+            // Others can finish what is begun; nobody else can begin this. And a piece that comes from one peer alone
+            // tells at once what it is worth: who lies would spoil many that others have a part in.
             let open = self.open_piece(now, key, fast);
             open.or_else(|| self.join(key, false))
         } else {
@@ -143,6 +149,12 @@ impl<B> Swarm<B> {
             return self.open_piece(now, key, fast);
         }
         self.join(key, true)
+    }
+
+    /// Whether no piece with blocks of that peer passed so far, or one failed and may be its fault.
+    fn is_doubtful(&self, key: PeerKey) -> bool {
+        let peer = self.peers.get(key);
+        peer.is_some_and(|peer| peer.good_pieces == 0) || self.blame.suspects(key.into())
     }
 
     /// Whether the peer has one of the rarest pieces, and is the only one that has it.
@@ -230,8 +242,9 @@ impl<B> Swarm<B> {
         } else {
             piece
         };
-        let whole = peer.down.per_second().saturating_mul(WHOLE_PIECE_SECS)
-            >= u64::from(self.geometry.piece_len(piece));
+        let unknown = peer.good_pieces == 0 && peer.down.at_best(now) == 0;
+        let suspect = blame.suspects(key.into());
+        let whole = unknown || suspect || brings_whole(peer, geometry.piece_len(piece));
         let parole = self.blame.is_suspect(piece);
         self.picker.availability.remove(piece);
         let open = self
@@ -343,57 +356,6 @@ impl<B> Swarm<B> {
             if peer.requests.cancel(block) {
                 peer.send(Message::Cancel(block.raw()), out);
             }
-        }
-    }
-
-    /// Takes back everything that the peer was asked for: it choked us, is too slow, or left.
-    pub(crate) fn release_requests(&mut self, key: PeerKey) {
-        let Self {
-            peers, assembly, ..
-        } = self;
-        let Some(peer) = peers.get_mut(key) else {
-            return;
-        };
-        peer.turns.clear();
-        let mut empty = Vec::new();
-        peer.requests.cancel_all(|block| {
-            if assembly.release(block) {
-                empty.push(block.piece);
-            }
-        });
-        self.disown_all(key.into());
-        empty.into_iter().for_each(|piece| self.abandon(piece));
-    }
-
-    /// Takes back one request.
-    pub(crate) fn release_request(&mut self, block: Block) {
-        if self.assembly.release(block) {
-            self.abandon(block.piece);
-        }
-    }
-
-    /// Closes a piece of which nothing is here or owed; it may be opened again.
-    pub(crate) fn abandon(&mut self, piece: PieceIndex) {
-        self.assembly.close(piece);
-        if self.wants(piece) {
-            self.picker.availability.insert(piece);
-        }
-    }
-
-    /// Lets others help with the pieces that were left to that one.
-    pub(crate) fn disown_all(&mut self, owner: Source) {
-        for piece in self.assembly.owned_by(owner) {
-            self.disown(owner, piece);
-        }
-    }
-
-    pub(crate) fn disown(&mut self, owner: Source, piece: PieceIndex) {
-        let Some(open) = self.assembly.get_mut(piece) else {
-            return;
-        };
-        if open.owner == Some(owner) {
-            open.owner = None;
-            open.parole = false;
         }
     }
 }

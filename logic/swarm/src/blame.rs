@@ -3,7 +3,8 @@
 //! A piece that fails its hash and came from one peer convicts that peer. One that came from several is
 //! fetched again from a single peer; when it then passes, the digests of its blocks are compared with
 //! those of the failed attempt, and whoever sent a block that differs is convicted. Nobody is convicted
-//! on suspicion.
+//! on suspicion; until it is settled, who may be guilty gets pieces of its own, as does a newcomer, so that
+//! the next one that fails came from one peer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,13 @@ struct Attempt {
     digests: Vec<Digest>,
 }
 
+impl Attempt {
+    /// Each once.
+    fn senders(&self) -> BTreeSet<Source> {
+        self.senders.iter().flatten().copied().collect()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Suspicion {
     attempts: Vec<Attempt>,
@@ -39,6 +47,8 @@ struct Suspicion {
 #[derive(Debug, Default)]
 pub(crate) struct Blame {
     suspicions: BTreeMap<PieceIndex, Suspicion>,
+    /// In how many of their attempts each has a part.
+    suspects: BTreeMap<Source, u32>,
     departed: VecDeque<(PeerKey, SocketAddr, PeerId)>,
     banned: BTreeSet<Banned>,
     order: VecDeque<Banned>,
@@ -61,6 +71,22 @@ impl Blame {
     /// Whether no piece is suspect.
     pub(crate) fn is_calm(&self) -> bool {
         self.suspicions.is_empty()
+    }
+
+    /// Whether that one has a part in a piece that failed, and it is not known yet who is guilty.
+    pub(crate) fn suspects(&self, source: Source) -> bool {
+        self.suspects.contains_key(&source)
+    }
+
+    fn forget(&mut self, attempt: &Attempt) {
+        for sender in attempt.senders() {
+            if let Some(count) = self.suspects.get_mut(&sender) {
+                *count -= 1;
+                if *count == 0 {
+                    self.suspects.remove(&sender);
+                }
+            }
+        }
     }
 
     /// Whether the piece was left to that peer before, in vain.
@@ -91,11 +117,16 @@ impl Blame {
         {
             return Some(first);
         }
-        let attempts = &mut self.suspicions.entry(piece).or_default().attempts;
-        if attempts.len() == ATTEMPTS_MAX {
-            attempts.remove(0);
+        let attempt = Attempt { senders, digests };
+        for sender in attempt.senders() {
+            *self.suspects.entry(sender).or_default() += 1;
         }
-        attempts.push(Attempt { senders, digests });
+        let attempts = &mut self.suspicions.entry(piece).or_default().attempts;
+        attempts.push(attempt);
+        if attempts.len() > ATTEMPTS_MAX {
+            let oldest = attempts.remove(0);
+            self.forget(&oldest);
+        }
         None
     }
 
@@ -104,6 +135,7 @@ impl Blame {
         let attempts = self.suspicions.remove(&piece).unwrap_or_default().attempts;
         let mut guilty = BTreeSet::new();
         for attempt in attempts {
+            self.forget(&attempt);
             if attempt.digests.len() != right.len() {
                 continue;
             }
@@ -188,11 +220,27 @@ mod tests {
             None
         );
         assert!(blame.is_suspect(p));
+        assert!(blame.suspects(peer(1)) && blame.suspects(peer(2)) && !blame.suspects(peer(3)));
         assert_eq!(
             blame.passed(p, &[Digest(1), Digest(2), Digest(3)]),
             [peer(2)]
         );
         assert!(!blame.is_suspect(p));
+        assert!(!blame.suspects(peer(1)) && !blame.suspects(peer(2)));
+    }
+
+    #[test]
+    fn suspects_are_forgotten_with_their_attempts() {
+        let mut blame = Blame::default();
+        let p = PieceIndex::new(0);
+        for n in 1..10 {
+            let senders = vec![Some(peer(n)), Some(peer(n + 1))];
+            assert_eq!(blame.failed(p, senders, vec![Digest(1); 2]), None);
+        }
+        let suspects: Vec<_> = (1..=10).filter(|n| blame.suspects(peer(*n))).collect();
+        assert_eq!(suspects, [7, 8, 9, 10]);
+        blame.passed(p, &[Digest(1); 2]);
+        assert!(blame.suspects.is_empty());
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod pex;
 mod picker;
 mod priority;
 mod rates;
+mod release;
 mod stats;
 mod superseed;
 mod swarm;

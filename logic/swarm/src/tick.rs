@@ -65,6 +65,7 @@ impl<B> Swarm<B> {
         self.choke_round(now, bufs, out);
         self.spill_stalled(now, out);
         self.end_paroles(now);
+        self.disown_slow(now);
         self.dial(now, out);
     }
 

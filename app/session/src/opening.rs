@@ -242,7 +242,8 @@ fn text(warning: &OpenWarning) -> String {
             format!("{path} is gone or shorter than it was; it is downloaded again")
         }
         OpenWarning::FileChanged { path } => {
-            format!("{path} was changed by another program; it was checked again")
+            // Somebody else wrote to it; or our own record of the last write found no room on a full disk.
+            format!("{path} is not as the record of the last run has it; it was checked again")
         }
         OpenWarning::Unreadable { path, why } => {
             format!("{path} could not be read ({why}); its pieces count as missing")

@@ -126,7 +126,12 @@ impl<B> Swarm<B> {
         }
         let piece_len = u64::from(self.geometry.piece_len_max());
         let in_time = rate * TURNS_MILLIS / 1_000 / piece_len;
-        let share = self.open_pieces_max() * 2 / self.senders.max(1) as usize;
+        // Staggered they hold half of what they would full, beside one that is at the disk.
+        let blocks = self.geometry.block_count_max().max(1) as usize;
+        let (more, than) = FAST_MEMORY;
+        let room = (self.config.assembly_blocks * more / than).saturating_sub(blocks);
+        let most = self.open_pieces_max().min(room / blocks);
+        let share = most * 2 / self.senders.max(1) as usize;
         Some((in_time as usize).min(share).clamp(1, WIDTH_MAX))
     }
 

@@ -13,7 +13,7 @@ use torr_store::{DiskTask, HashRun};
 
 use crate::action::Outbox;
 use crate::assembly::Stage;
-use crate::swarm::{Job, Phase, SPILL_PIECE_LEN, Swarm};
+use crate::swarm::{Job, Phase, Swarm};
 
 /// Pieces that are hashed side by side, at most.
 pub(crate) const SIDE_BY_SIDE: usize = 16;
@@ -177,8 +177,7 @@ impl<B> Swarm<B> {
             return false;
         }
         let small = self.geometry.block_count_max() <= SMALL_BLOCKS;
-        let large = self.geometry.piece_len_max() > SPILL_PIECE_LEN;
-        !small && !large
+        !small && !self.has_large_pieces()
     }
 
     /// What is to be hashed of unfinished pieces beside whole ones: of as many as there are lanes for, those

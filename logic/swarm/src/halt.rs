@@ -17,7 +17,7 @@ use torr_base::{BLOCK_LEN, Instant, PieceIndex};
 use torr_store::{BufSource, DiskTask, StorageError, StorageErrorKind};
 
 use crate::action::{Action, Notice, Outbox};
-use crate::swarm::{Job, Phase, SPILL_PIECE_LEN, Swarm};
+use crate::swarm::{Job, Phase, Swarm};
 
 /// From one look to the next: 1 s, doubled each time. With the most, and what a look and a dial take, a
 /// torrent goes on within 30 s after the cause is gone (G8).
@@ -25,7 +25,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(15);
 /// Trouble that comes back sooner than this after the torrent went on is the same trouble.
 const CALM: Duration = Duration::from_secs(60);
-/// Blocks that a halted torrent keeps in memory: 8 MiB, as much as the largest piece that is not spilled.
+/// Blocks that a halted torrent keeps in memory, if that is not less than one piece: 8 MiB.
 const KEEP_BLOCKS: usize = 512;
 
 /// Why a torrent waits for its storage, and when it looks again.
@@ -205,7 +205,7 @@ impl<B> Swarm<B> {
         }
         if any {
             self.commit_closing(out);
-        } else if self.geometry.piece_len_max() > SPILL_PIECE_LEN {
+        } else if self.has_large_pieces() {
             self.spill_largest(out);
         }
     }

@@ -23,9 +23,9 @@ use crate::priority::Seen;
 use crate::superseed::SuperSeed;
 use crate::web::WebSeeds;
 
-/// Pieces longer than this are spilled as they come in: 8 MiB.
-pub(crate) const SPILL_PIECE_LEN: u32 = 8 << 20;
-/// Blocks of such a piece that are written together: 1 MiB.
+/// Three fifths: one piece comes in while another is at the disk.
+const LARGE: (usize, usize) = (3, 5);
+/// Blocks of a large piece that are written together: 1 MiB.
 const SPILL_BLOCKS: u32 = 64;
 
 /// What a swarm is told once.
@@ -512,9 +512,15 @@ impl<B> Swarm<B> {
         any
     }
 
+    /// Whether a piece takes more than [`LARGE`] of the memory for unfinished ones. Such pieces are spilled as they come in,
+    /// and read again for their hash.
+    pub(crate) fn has_large_pieces(&self) -> bool {
+        let (more, than) = LARGE;
+        self.geometry.block_count_max() as usize * than > self.config.assembly_blocks * more
+    }
+
     pub(crate) fn spill_if_large(&mut self, piece: PieceIndex, out: &mut Outbox<B>) {
-        let large = self.geometry.piece_len_max() > SPILL_PIECE_LEN;
-        if large
+        if self.has_large_pieces()
             && self
                 .assembly
                 .get(piece)

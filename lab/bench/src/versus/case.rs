@@ -5,8 +5,8 @@ use super::ground::Data;
 
 const MIB4: u32 = 4 << 20;
 const KIB256: u32 = 256 << 10;
-const FULL: u64 = 4 << 30;
-const QUICK: u64 = 1 << 30;
+pub(crate) const FULL: u64 = 4 << 30;
+pub(crate) const QUICK: u64 = 1 << 30;
 const FILES: u32 = 20_000;
 
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -24,7 +25,7 @@ pub(crate) struct Machine {
     /// Which hash instructions it has.
     pub(crate) avx512: bool,
     pub(crate) sha_ni: bool,
-    /// Processes that wanted to run in the last minute, before the first run: above 0.5 the figures are noise.
+    /// CPUs that were busy in the last moments before the first run: with more than 0.5 the figures are noise.
     pub(crate) load: f64,
 }
 
@@ -38,24 +39,20 @@ impl Machine {
         };
         let flags = field("flags");
         let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse().ok());
+        let cpus = info
+            .lines()
+            .filter(|line| line.starts_with("processor"))
+            .count();
         Ok(Self {
             cpu: field("model name"),
-            cpus: info
-                .lines()
-                .filter(|line| line.starts_with("processor"))
-                .count(),
+            cpus,
             memory_gib: memory_kib("MemTotal:")? as f64 / f64::from(1 << 20),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
                 .trim()
                 .to_owned(),
             avx512: has("avx512f") && has("avx512bw"),
             sha_ni: has("sha_ni"),
-            load: load.unwrap_or(0.0),
+            load: busy_share()? * cpus as f64,
         })
     }
 
@@ -65,12 +62,40 @@ impl Machine {
         (if self.cpus > 1 { "0,1" } else { "0" }).to_owned()
     }
 
+    /// Whether that is what [`Self::json`] told of this machine, but for what else it was doing.
+    pub(crate) fn is_that_of(&self, told: &Value) -> bool {
+        let mut own = self.json();
+        own["load"] = told["load"].clone();
+        own == *told
+    }
+
     pub(crate) fn json(&self) -> Value {
         json!({
             "cpu": self.cpu, "cpus": self.cpus, "memory_gib": self.memory_gib, "kernel": self.kernel,
             "avx512": self.avx512, "sha_ni": self.sha_ni, "load": self.load,
         })
     }
+}
+
+/// How much of all CPUs is in use, over two seconds. The kernel's load would still tell of the build before.
+fn busy_share() -> Result<f64> {
+    let before = cpu_time()?;
+    std::thread::sleep(Duration::from_secs(2));
+    let after = cpu_time()?;
+    let (all, idle) = (after.0 - before.0, after.1 - before.1);
+    Ok(1.0 - idle as f64 / all.max(1) as f64)
+}
+
+/// Ticks of all CPUs so far, and those in which there was nothing to do or nothing but waiting for a disk.
+fn cpu_time() -> Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let ticks = line
+        .split_whitespace()
+        .skip(1)
+        .map_while(|word| word.parse().ok());
+    let ticks: Vec<u64> = ticks.collect();
+    Ok((ticks.iter().sum(), ticks.iter().skip(3).take(2).sum()))
 }
 
 /// Moves the harness, with all threads that it starts from now on, off the client's CPU.

@@ -5,7 +5,7 @@
 //! - [`ground`] is a network namespace with a loopback device, and the data; [`machine`] the CPUs and the memory.
 //! - [`source`], [`sink`] and [`tracker`] serve the clients, at a cost that is no bottleneck.
 //! - [`process`] runs one client and counts what it used; [`runner`] does one run.
-//! - [`report`] and [`plot`] say what came out.
+//! - [`report`] and [`plot`] say what came out; [`earlier`] reads it again, for a run that goes on where one was cut off.
 //!
 //! Contenders are interleaved (A B C A B C …), so that whatever the machine does meanwhile meets all of them. The least
 //! of the runs decides, since noise only adds.
@@ -13,6 +13,7 @@
 mod case;
 mod cipher;
 mod client;
+mod earlier;
 mod ground;
 mod machine;
 mod options;
@@ -61,9 +62,17 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
             Err(why) => println!("{}: not there: {why}", contender.name),
         }
     }
-    let mut results = Vec::new();
+    let mut results = if options.resume {
+        earlier::read(&options, &machine, &contenders)?
+    } else {
+        Vec::new()
+    };
     let mut kept = None;
     for case in CASES.iter().filter(|case| options.wants_case(case.name)) {
+        if results.iter().any(|result| result.case.name == case.name) {
+            println!("{}: kept", case.name);
+            continue;
+        }
         let data = case.amount.data(options.size, options.quick);
         let payload = match kept.take() {
             Some((of, payload)) if of == data => payload,
@@ -79,6 +88,8 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
             &work,
         )?);
         kept = Some((data, payload));
+        let place = |result: &CaseResult| CASES.iter().position(|it| it.name == result.case.name);
+        results.sort_by_key(place);
         // After each case, so that an early end loses little.
         report::write(&options, &machine, &contenders, &results)?;
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
+use super::case::{FULL, QUICK};
 use super::root;
 
 const QUICK_RUNS: u32 = 3;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Put the table into BENCHMARKS.md and the plots into docs/bench as well
     #[arg(long)]
     pub(crate) publish: bool,
+    /// Keep the cases that a run which was cut off left in the output folder
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Where the table and the plots go [default: target/versus]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -64,6 +68,11 @@ impl Options {
 
     pub(crate) fn runs(&self) -> u32 {
         self.runs.unwrap_or(if self.quick { QUICK_RUNS } else { 5 })
+    }
+
+    /// Bytes that most cases are of.
+    pub(crate) fn basic_size(&self) -> u64 {
+        self.size.unwrap_or(if self.quick { QUICK } else { FULL })
     }
 
     pub(crate) fn wants_case(&self, name: &str) -> bool {

@@ -32,7 +32,7 @@ pub(crate) fn write(
         .iter()
         .map(|result| result.json(results, machine.avx512))
         .collect();
-    let all = json!({ "v": 1, "machine": machine.json(), "runs": options.runs(), "cases": cases });
+    let all = json!({ "v": 1, "machine": machine.json(), "runs": options.runs(), "size": options.basic_size(), "cases": cases });
     fs::write(out.join("versus.json"), serde_json::to_string_pretty(&all)?)?;
     let text = markdown(machine, contenders, results, Some(""));
     fs::write(out.join("versus.md"), text)?;

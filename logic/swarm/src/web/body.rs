@@ -6,7 +6,7 @@ use torr_store::BufSource;
 use super::FetchKey;
 use crate::action::{Outbox, Source};
 use crate::assembly::Placed;
-use crate::swarm::{SPILL_PIECE_LEN, Swarm};
+use crate::swarm::Swarm;
 
 /// Blocks of the piece it is at that a web seed is asked for ahead, so that others can help with large pieces.
 const AHEAD: usize = 512;
@@ -166,7 +166,7 @@ impl<B> Swarm<B> {
 
     /// The fetch comes to a piece. False where memory is short and will be less so.
     fn enter_piece(&mut self, now: Instant, key: FetchKey, piece: PieceIndex) -> bool {
-        let large = self.geometry.piece_len_max() > SPILL_PIECE_LEN;
+        let large = self.has_large_pieces();
         let full = self.assembly.memory() >= self.config.assembly_blocks;
         if full && !large && self.has_jobs() {
             if let Some(fetch) = self.web.fetches.get_mut(key) {

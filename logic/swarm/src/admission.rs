@@ -16,6 +16,8 @@ use crate::swarm::{Phase, Swarm};
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
 /// … and how long if it has shown nothing at all: some round trips of a slow line.
 const STRANGER: Duration = Duration::from_secs(1);
+/// … and how long if it wants something and had no slot yet.
+const WAITS: Duration = Duration::from_secs(10);
 
 impl<B> Swarm<B> {
     /// Whether a connection with that peer would be of use.
@@ -102,14 +104,16 @@ impl<B> Swarm<B> {
 
     /// The one who has been there longest and is of no use to anybody so far: no block went either way, and it has none
     /// that we want. Who wants none of ours goes first, then who made nothing of its slot; who has one for a moment only
-    /// stays. Whoever comes while the swarm is full may ask at once ([`Self::choke_newcomer`]), and is no stranger as
+    /// stays, and for some time who waits for one. Whoever comes while the swarm is full may ask at once ([`Self::choke_newcomer`]), and is no stranger as
     /// soon as it has a block.
     fn stranger(&self, now: Instant) -> Option<PeerKey> {
         let strangers = self.peers.iter().filter(|(key, peer)| {
             let moved = peer.down.total() + peer.up.total() > 0;
             let gives = peer.interesting_told || self.metadata.is_from(*key);
             let tries = !peer.choked_by_us && now.since(peer.choke_changed) < STRANGER;
-            now.since(peer.joined) >= STRANGER && !moved && !gives && !tries
+            let never_tried = peer.choked_by_us && peer.choked_at.is_none();
+            let waits = peer.interested_in_us && never_tried && now.since(peer.joined) < WAITS;
+            now.since(peer.joined) >= STRANGER && !moved && !gives && !tries && !waits
         });
         let longest = strangers.min_by_key(|(_, peer)| {
             let had_its_chance = is_idle(peer, now);

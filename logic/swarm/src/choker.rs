@@ -22,6 +22,8 @@ const SLOTS_START: usize = 4;
 const SLOTS_MAX: usize = 32;
 /// How often the number of slots is set anew.
 const SLOTS_EVERY: Duration = Duration::from_secs(1);
+/// Peers that take something, up to which a newcomer to a full swarm is given a slot at once.
+const TRIALS_MAX: usize = 4 * SLOTS_MAX;
 /// As many as this are opened although nobody takes anything.
 const SLOTS_IDLE: usize = 8;
 /// Bytes a second that each slot should have where the line is the limit.
@@ -96,8 +98,9 @@ impl<B> Swarm<B> {
     /// Somebody became interested: a free slot is used at once instead of in up to ten seconds.
     pub(crate) fn choke_newcomer(&mut self, now: Instant, key: PeerKey, out: &mut Outbox<B>) {
         let free = match self.is_crowded() {
-            // Many come, and may mean no good. Who is given to at once shows what it is here for.
-            true => self.takers(now) < self.choker.slots,
+            // Many come, and may mean no good. Who is given to at once shows what it is here for. Those that take what
+            // they can and read none of it must not hold all the slots that there are.
+            true => self.takers(now) < TRIALS_MAX,
             false => self.has_free_slot(),
         };
         if self.may_upload() && free {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use sha1::{Digest, Sha1};
+use torr_base::BLOCK_LEN;
 use torr_interop::process::high_water;
 use torr_metainfo::{Draft, DraftFiles};
 
@@ -16,7 +17,6 @@ const MIB: u64 = 1 << 20;
 /// The promise: 64 MiB, and one more for every 10,000 pieces, or blocks in a piece: there is a list of either.
 const BASE: u64 = 64 * MIB;
 const LISTED_PER_MIB: u64 = 10_000;
-const BLOCK: u64 = 16 << 10;
 /// A download that takes longer has failed.
 const TIME_MAX: Duration = Duration::from_secs(300);
 /// How often the figure is looked at; the kernel keeps the highest, so only the end can be missed.
@@ -93,7 +93,8 @@ fn transfer(torr: &Path, home: &Path, case: Case) -> Result<Peak> {
         Ok(Peak {
             leech: peak,
             seed: high_water(seed.id()).context("the seed is gone")?,
-            allowed: BASE + (case.pieces + case.piece_len / BLOCK) * MIB / LISTED_PER_MIB,
+            allowed: BASE
+                + (case.pieces + case.piece_len / u64::from(BLOCK_LEN)) * MIB / LISTED_PER_MIB,
             took: began.elapsed(),
         })
     })();

@@ -51,7 +51,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
 
 /// A torrent whose files are all that file, and whose pieces are all that one.
 fn torrent(file: &[u8], hash: &[u8]) -> Vec<u8> {
-    // A byte to a piece would be more hashes than files: one piece for all of them.
+    // They all fit into one piece of the greatest length there is.
     let files = file.repeat(LEN / file.len());
     let mut out = b"d4:infod5:filesl".to_vec();
     out.extend_from_slice(&files);

@@ -142,8 +142,7 @@ fn a_choke_keeps_allowed_fast_requests_and_rejects_the_rest() {
         .collect();
     assert_eq!(fast.len(), 10);
     // Twelve others take the slots from it in time.
-    rig.say(n, &Message::HaveNone);
-    rig.say(n, &Message::Interested);
+    rig.wants_all(n);
     assert!(rig.hear(n).contains(&Said::Unchoke));
     let slow = (0..40).find(|piece| !fast.contains(piece)).unwrap();
     let range = |piece, index| torr_base::RawBlock {
@@ -157,8 +156,7 @@ fn a_choke_keeps_allowed_fast_requests_and_rejects_the_rest() {
     }
     for _ in 0..12 {
         let other = rig.connect(true);
-        rig.say(other, &Message::HaveNone);
-        rig.say(other, &Message::Interested);
+        rig.wants_all(other);
     }
     let mut said = Vec::new();
     for _ in 0..300 {
@@ -412,8 +410,7 @@ fn the_idle_make_room_for_others() {
     let idle = rig.connect(true);
     rig.say(idle, &Message::HaveNone);
     let taker = rig.connect(true);
-    rig.say(taker, &Message::HaveNone);
-    rig.say(taker, &Message::Interested);
+    rig.wants_all(taker);
     let early = rig.connect(true);
     assert!(rig.peers[early].closed.is_some());
     for _ in 0..61 {
@@ -452,8 +449,7 @@ fn who_does_nothing_with_a_place_makes_way_and_who_comes_may_ask_at_once() {
     for n in 0..20 {
         let n = rig.connect(n != 7);
         if n != 7 {
-            rig.say(n, &Message::HaveNone);
-            rig.say(n, &Message::Interested);
+            rig.wants_all(n);
         }
     }
     rig.pass(Duration::from_secs(2));
@@ -461,8 +457,7 @@ fn who_does_nothing_with_a_place_makes_way_and_who_comes_may_ask_at_once() {
     for gone in [7, 0] {
         let late = rig.connect(true);
         assert_eq!(rig.peers[late].closed, None);
-        rig.say(late, &Message::HaveNone);
-        rig.say(late, &Message::Interested);
+        rig.wants_all(late);
         assert!(rig.hear(late).contains(&Said::Unchoke), "{gone}");
         assert!(rig.peers[gone].closed.is_some(), "{gone}");
     }
@@ -480,16 +475,14 @@ fn who_made_nothing_of_its_slot_makes_way_before_who_waits_for_one() {
     });
     // The last to come are the first to ask for a slot, and get all there are.
     for n in (0..19).rev() {
-        rig.say(n, &Message::HaveNone);
-        rig.say(n, &Message::Interested);
+        rig.wants_all(n);
     }
     let unchoked = |rig: &mut Rig, n| rig.hear(n).contains(&Said::Unchoke);
     let first: Vec<_> = (0..19).filter(|n| unchoked(&mut rig, *n)).collect();
     assert!(!first.is_empty() && !first.contains(&0), "{first:?}");
     rig.pass(Duration::from_millis(3_100));
     let last = rig.connect(true);
-    rig.say(last, &Message::HaveNone);
-    rig.say(last, &Message::Interested);
+    rig.wants_all(last);
     for gone in first {
         let late = rig.connect(true);
         assert_eq!(rig.peers[late].closed, None);
@@ -508,8 +501,7 @@ fn a_seed_serves_everybody_within_minutes() {
     let mut served = vec![0_u32; 60];
     for _ in 0..60 {
         let n = rig.connect(true);
-        rig.say(n, &Message::HaveNone);
-        rig.say(n, &Message::Interested);
+        rig.wants_all(n);
     }
     for _ in 0..600 {
         rig.pass(Duration::from_secs(1));

@@ -41,7 +41,7 @@ impl<B> Swarm<B> {
         {
             return Err(CloseReason::Duplicate);
         }
-        if self.peers.len() >= self.peers_max() {
+        if self.is_crowded() {
             return Err(CloseReason::Local);
         }
         Ok(())
@@ -104,8 +104,8 @@ impl<B> Swarm<B> {
 
     /// The one who has been there longest and is of no use to anybody so far: no block went either way, and it has none
     /// that we want. Who wants none of ours goes first, then who made nothing of its slot; who has one for a moment only
-    /// stays, and for some time who waits for one. Whoever comes while the swarm is full may ask at once ([`Self::choke_newcomer`]), and is no stranger as
-    /// soon as it has a block.
+    /// stays, and for some time who waits for one. Whoever comes while the swarm is full may ask at once
+    /// ([`Self::choke_newcomer`]), and is no stranger as soon as it has a block.
     fn stranger(&self, now: Instant) -> Option<PeerKey> {
         let strangers = self.peers.iter().filter(|(key, peer)| {
             let moved = peer.down.total() + peer.up.total() > 0;

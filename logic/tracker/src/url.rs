@@ -154,7 +154,7 @@ fn split_port(host_port: &str) -> Result<(&str, Option<u16>), UrlError> {
     if host.is_empty() || host.len() > 253 {
         return Err(UrlError::NoHost);
     }
-    // Names that look alike would be two hosts (IDNA); nor are any that name resolution takes as they stand.
+    // Names that look alike would be two hosts (IDNA), and none of them is one as it stands.
     if !host.is_ascii() {
         return Err(UrlError::HostNotAscii);
     }

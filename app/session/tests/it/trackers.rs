@@ -262,7 +262,8 @@ async fn names() -> [String; 3] {
         format!("http://{}/announce", http.local_addr().unwrap()),
         format!("udp://{}/announce", udp.local_addr().unwrap()),
     ];
-    let heard = tokio::task::spawn_blocking(move || {
+    let (tell, heard) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
         let (mut stream, _) = http.accept().unwrap();
         let mut request = [0; 4096];
         let len = stream.read(&mut request).unwrap();
@@ -275,14 +276,14 @@ async fn names() -> [String; 3] {
         let mut datagram = [0; 2048];
         let (len, _) = udp.recv_from(&mut datagram).unwrap();
         assert_eq!(len, 16, "a connect request (BEP 15)");
-        [id, key, format!("{:02x?}", &datagram[12..16])]
+        let _ = tell.send([id, key, format!("{:02x?}", &datagram[12..16])]);
     });
     let side = Side::new().await;
     let payload = Payload::single("named.bin", 100, 16_384);
     side.add(&payload, |add| add.extra_trackers = urls).await;
-    let heard = heard.await.unwrap();
+    let heard = tokio::time::timeout(crate::common::LONG, heard).await;
     side.end().await;
-    heard
+    heard.expect("it asks both in time").unwrap()
 }
 
 /// Ids and keys come from the operating system's randomness: no two runs share one.

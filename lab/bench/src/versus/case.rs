@@ -2,11 +2,10 @@
 
 use super::client::Task;
 use super::ground::Data;
+use super::options::{FULL, Options};
 
 const MIB4: u32 = 4 << 20;
 const KIB256: u32 = 256 << 10;
-pub(crate) const FULL: u64 = 4 << 30;
-pub(crate) const QUICK: u64 = 1 << 30;
 const FILES: u32 = 20_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -235,14 +234,12 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 impl Amount {
-    /// `size` is what `--size` says; else quick or full.
-    pub(crate) fn data(self, size: Option<u64>, quick: bool) -> Data {
-        let basic = size.unwrap_or(if quick { QUICK } else { FULL });
+    pub(crate) fn data(self, options: &Options) -> Data {
         match self {
-            Self::Times(times) => Data::Single(basic * times),
+            Self::Times(times) => Data::Single(options.basic_size() * times),
             Self::Bytes(bytes) => Data::Single(bytes),
             Self::Files => {
-                let files = u64::from(FILES) * size.unwrap_or(FULL).min(FULL) / FULL;
+                let files = u64::from(FILES) * options.size.unwrap_or(FULL).min(FULL) / FULL;
                 Data::Many(u32::try_from(files).unwrap_or(FILES).max(100))
             }
         }

@@ -73,7 +73,7 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
             println!("{}: kept", case.name);
             continue;
         }
-        let data = case.amount.data(options.size, options.quick);
+        let data = case.amount.data(&options);
         let payload = match kept.take() {
             Some((of, payload)) if of == data => payload,
             Some(_) | None => ground::make_data(&work, data)?,

@@ -287,6 +287,12 @@ impl Rig {
         n
     }
 
+    /// It has nothing, and wants what we have.
+    pub fn wants_all(&mut self, n: usize) {
+        self.say(n, &Message::HaveNone);
+        self.say(n, &Message::Interested);
+    }
+
     pub fn say(&mut self, n: usize, message: &Message<'_>) {
         let mut bytes = Vec::new();
         message.write_to(&mut bytes);

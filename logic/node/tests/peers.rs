@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{Rig, Said, Setup};
@@ -428,7 +429,7 @@ fn who_never_ends_its_handshake_makes_way() {
     let mut rig = Rig::with(&Setup::default(), |config| config.half_open_max = 3);
     let slow = (1..=3).map(|n| {
         rig.pass(Duration::from_millis(100));
-        let addr = std::net::SocketAddr::from(([12, 0, n, 1], 7_000));
+        let addr = SocketAddr::from(([12, 0, n, 1], 7_000));
         rig.node.handle_accept(rig.now, addr).unwrap()
     });
     let slow: Vec<_> = slow.collect();
@@ -554,4 +555,34 @@ fn who_gives_most_is_given_to() {
     }
     let least = unchoked_secs[14..].iter().min().unwrap();
     assert!(*least >= 70, "{unchoked_secs:?}");
+}
+
+#[test]
+fn a_peer_that_hangs_up_at_once_is_dialled_again_soon_and_once() {
+    // libtorrent, where both ends dialled each other: its peer id is another one on each connection, it takes one for a
+    // second of the other at its end and ours at the other, and closes both.
+    let mut rig = Rig::new(&Setup::default());
+    let home = SocketAddr::from(([11, 0, 99, 1], 6_881));
+    let mut dials_after_visit = || {
+        let before = rig.dials.len();
+        let visits = [40_001, 40_002].map(|port| {
+            let n = rig
+                .connect_from(SocketAddr::new(home.ip(), port), true)
+                .unwrap();
+            rig.say_bytes(n, b"\0\0\0\x0d\x14\0d1:pi6881ee".to_vec());
+            n
+        });
+        for n in visits {
+            rig.close(n);
+        }
+        rig.pass(Duration::from_secs(3));
+        let dials: Vec<_> = rig.dials[before..].to_vec();
+        for (conn, addr) in &dials {
+            assert_eq!(*addr, home);
+            rig.node.handle_closed(rig.now, *conn);
+        }
+        dials.len()
+    };
+    assert_eq!((dials_after_visit(), dials_after_visit()), (1, 0));
+    rig.stop();
 }

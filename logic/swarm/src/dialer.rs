@@ -23,6 +23,8 @@ const NAMED_DOUBLINGS_MAX: u32 = 5;
 const FAILURES_MAX: u8 = 6;
 /// A peer that left us, or that we let go as useless, is tried again after this.
 const REDIAL: Duration = Duration::from_secs(60);
+/// One that hung up at once, the first time.
+const REDIAL_SOON: Duration = Duration::from_secs(2);
 /// One that had nothing for us, nor we for it, or that did nothing.
 const USELESS: Duration = Duration::from_secs(1_800);
 /// One that broke the protocol is not dialled for an hour.
@@ -39,6 +41,8 @@ struct Candidate {
     shunned: bool,
     /// By the user, and not by a tracker or a peer.
     named: bool,
+    /// Since when it hangs up at once, if it did the last time.
+    hangs_up_since: Option<Instant>,
     /// It wants no pieces, a peer says (BEP 11).
     only_gives: bool,
     /// It did not answer an encrypted handshake the last time.
@@ -63,6 +67,9 @@ pub(crate) enum Parted {
     Failed,
     /// It was a peer, and left or was let go.
     Left,
+    /// It became a peer and hung up before anything came of it. Where both ends dialled each other, each may have closed
+    /// the connection that the other kept; libtorrent, whose peer id is another one on each connection, does.
+    AtOnce,
     /// It was a peer, and neither side had a use for the other.
     Useless,
     Misbehaved,
@@ -111,6 +118,7 @@ impl Dialer {
                 useless: false,
                 shunned: false,
                 named: false,
+                hangs_up_since: None,
                 only_gives: false,
                 plain: false,
                 rumour_of: None,
@@ -235,6 +243,11 @@ impl Dialer {
                 let doublings = u32::from(candidate.failures - 1).min(most);
                 first * 2_u32.pow(doublings)
             }
+            // Once; both connections may have led to the same address.
+            Parted::AtOnce => match candidate.hangs_up_since {
+                Some(since) if now.since(since) >= REDIAL_SOON => REDIAL,
+                Some(_) | None => REDIAL_SOON,
+            },
             Parted::Left => REDIAL,
             Parted::Useless => USELESS,
             Parted::Misbehaved => MISBEHAVED,
@@ -242,6 +255,11 @@ impl Dialer {
         };
         // Up to a quarter more, so that a swarm that lost its network does not return as one.
         let jitter = wait.as_millis() as u64 / 4;
+        match how {
+            Parted::AtOnce => candidate.hangs_up_since = candidate.hangs_up_since.or(Some(now)),
+            Parted::Left | Parted::Useless => candidate.hangs_up_since = None,
+            Parted::Failed | Parted::Misbehaved | Parted::Never => (),
+        }
         candidate.useless = how == Parted::Useless;
         candidate.shunned = how == Parted::Misbehaved;
         candidate.not_before = now + wait + Duration::from_millis(self.rng.below(jitter + 1));
@@ -356,6 +374,33 @@ mod tests {
         }
         assert_eq!(waits.len(), usize::from(FAILURES_MAX));
         assert!(waits.windows(2).all(|w| w[0] < w[1]), "{waits:?}");
+    }
+
+    #[test]
+    fn who_hangs_up_at_once_is_tried_again_soon_and_once() {
+        let mut dialer = Dialer::new(Rng::new(1));
+        let mut now = Instant::ZERO;
+        dialer.add(addr(1), now);
+        let mut waits = Vec::new();
+        for how in [
+            Parted::AtOnce,
+            Parted::AtOnce,
+            Parted::AtOnce,
+            Parted::Left,
+            Parted::AtOnce,
+        ] {
+            assert_eq!(dialer.next(now), Some(addr(1)));
+            dialer.connected(addr(1), now);
+            dialer.parted(addr(1), how, now);
+            if how == Parted::AtOnce {
+                // The other of two connections, a moment later.
+                dialer.parted(addr(1), how, now + Duration::from_millis(50));
+            }
+            let due = dialer.next_due().unwrap();
+            waits.push(due.since(now).as_secs() >= REDIAL.as_secs());
+            now = due;
+        }
+        assert_eq!(waits, [false, true, true, true, false]);
     }
 
     #[test]

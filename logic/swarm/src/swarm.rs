@@ -341,6 +341,7 @@ impl<B> Swarm<B> {
             // The line to it may have been cut: that says nothing of its use.
             CloseReason::Idle(Idle::Silent) => Parted::Left,
             CloseReason::Redundant | CloseReason::Idle(_) => Parted::Useless,
+            CloseReason::Transport if peer.came_to_nothing(now) => Parted::AtOnce,
             CloseReason::Duplicate | CloseReason::Local | CloseReason::Transport => Parted::Left,
         };
         if let Some(addr) = peer

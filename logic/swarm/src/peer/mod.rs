@@ -43,6 +43,8 @@ const REJECTED_FOR_MAX: Duration = Duration::from_secs(60);
 
 /// Pieces that a peer fetches from us at a time, as far as we care.
 const BEGUN_MAX: usize = 8;
+/// Whoever leaves sooner than that, and without a block, hung up at once.
+const BRIEF: Duration = Duration::from_secs(5);
 
 /// What the node knows of a peer when its handshake is through.
 #[derive(Clone, Copy, Debug)]
@@ -287,5 +289,10 @@ impl<B> Peer<B> {
     pub(crate) fn listen_addr(&self) -> Option<SocketAddr> {
         self.listens
             .map(|port| SocketAddr::new(self.addr.ip(), port))
+    }
+
+    /// Whether it came a moment ago and no block went either way since.
+    pub(crate) fn came_to_nothing(&self, now: Instant) -> bool {
+        now.since(self.joined) < BRIEF && self.down.total() + self.up.total() == 0
     }
 }

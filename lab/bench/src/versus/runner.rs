@@ -12,7 +12,7 @@ use torr_metainfo::Metainfo;
 
 use super::case::Case;
 use super::client::{Contender, Done, Job, Kind, LISTEN, Launch, Task};
-use super::ground::{RAW, Stage, TRACKER, seed_address, verify};
+use super::ground::{self, RAW, Stage, TRACKER, seed_address, verify};
 use super::machine::{CLIENT_CPUS, Machine};
 use super::process::{Cpu, Patience, Running, Waited, own_cpu};
 use super::sink;
@@ -70,7 +70,7 @@ pub(crate) fn run(
     work: &Path,
 ) -> Result<Option<Figures>> {
     let folder = work.join("run");
-    fs::remove_dir_all(&folder).ok();
+    ground::set_aside(&folder, work)?;
     let wide = matches!(case.task, Task::Check | Task::Create);
     let place = Place {
         case,
@@ -87,7 +87,7 @@ pub(crate) fn run(
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     }
     let result = place.run(contender);
-    fs::remove_dir_all(&folder).ok();
+    ground::set_aside(&folder, work)?;
     result
 }
 

@@ -88,10 +88,11 @@ pub fn check(
     let root = Root::open(root, Hook::default())?;
     let cache = Arc::new(FileCache::new(OPEN_FILES_MAX));
     let tree = Tree::new(StorageId(0), plan, root, None, cache);
+    let mut looks = tree.root.looks();
     let stats: Vec<Result<Option<Stat>, Errno>> = (0..tree.plan.file_count())
         .map(|file| match tree.plan.kind(file) {
             Kind::Pad => Ok(None),
-            Kind::Plain | Kind::Executable | Kind::Link => tree.root.stat(&tree.plan.name(file)),
+            Kind::Plain | Kind::Executable | Kind::Link => looks.stat(&tree.plan.name(file)),
         })
         .collect();
     for file in tree.plan.files() {

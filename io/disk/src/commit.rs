@@ -308,7 +308,7 @@ fn add_block(records: &mut Vec<Record>, spill: &SpillBlock<BlockBuf>) {
     });
 }
 
-fn or(to: &mut [u8; BITS as usize / 8], from: &[u8; BITS as usize / 8]) {
+pub(crate) fn or(to: &mut [u8; BITS as usize / 8], from: &[u8; BITS as usize / 8]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to |= from;
     }

@@ -128,6 +128,11 @@ impl Guard {
         }
     }
 
+    fn is_unknown(&self, file: u32) -> bool {
+        let slot = self.marks.get(file as usize);
+        slot.is_some_and(|slot| slot.load(Ordering::Acquire) == Mark::UNKNOWN.0)
+    }
+
     /// What it means that a file looks like that. No lock, no system call.
     pub(crate) fn judge(&self, file: u32, seen: Mark) -> Verdict {
         let Some(slot) = self.marks.get(file as usize) else {
@@ -163,7 +168,10 @@ impl Guard {
     pub(crate) fn begin_write(&self, file: u32, look: impl FnOnce() -> Option<Mark>) {
         let mut busy = lock(&self.busy);
         let entry = busy.entry(file).or_default();
-        self.compare(file, entry, look);
+        // Of what was never looked at, a look tells nothing.
+        if entry.doubt.is_some() || !self.is_unknown(file) {
+            self.compare(file, entry, look);
+        }
         entry.writers += 1;
         if entry.doubt.is_none() {
             self.put(file, Mark::WRITING);

@@ -184,14 +184,14 @@ impl Root {
 
     /// What is at that path, without following a link; `None` if nothing is.
     pub(crate) fn stat(&self, name: &str) -> Sys<Option<Stat>> {
-        match self.folder(parent(name)) {
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno),
-            Ok(dir) => match fs::statat(&dir, leaf(name), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Ok(Some(stat)),
-                Err(Errno::NOENT) => Ok(None),
-                Err(errno) => Err(errno),
-            },
+        self.looks().stat(name)
+    }
+
+    /// For a look at many names.
+    pub(crate) fn looks(&self) -> Looks<'_> {
+        Looks {
+            root: self,
+            folder: None,
         }
     }
 
@@ -300,6 +300,37 @@ impl Root {
             }
         }
         walk_by_component(dir.as_fd(), name, flags, mode)
+    }
+}
+
+/// Looks at names one after another. The folder of the last one is kept, since those of a torrent mostly lie side by side:
+/// what is renamed meanwhile may be seen where it was.
+#[derive(Debug)]
+pub(crate) struct Looks<'a> {
+    root: &'a Root,
+    /// `None` for one that is not there.
+    folder: Option<(String, Option<OwnedFd>)>,
+}
+
+impl Looks<'_> {
+    /// As [`Root::stat`].
+    pub(crate) fn stat(&mut self, name: &str) -> Sys<Option<Stat>> {
+        let known = self.folder.as_ref();
+        if known.is_none_or(|(known, _)| known != parent(name)) {
+            let found = match self.root.folder(parent(name)) {
+                Err(Errno::NOENT) => None,
+                found => Some(found?),
+            };
+            self.folder = Some((parent(name).to_owned(), found));
+        }
+        let Some((_, Some(dir))) = &self.folder else {
+            return Ok(None);
+        };
+        match fs::statat(dir, leaf(name), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
 
 use crate::cache::PARTS;
+use crate::commit::or;
 use crate::end::write_end;
 use crate::errno::{failed, refused};
 use crate::gate::Gate;
@@ -32,6 +34,9 @@ use crate::tree::{Place, Tree};
 
 /// More dirty files than this are synced by one `syncfs`: a sync each would take longer.
 const SYNC_EACH_MAX: usize = 16;
+
+/// Files that are made before they are recorded; each holds a descriptor meanwhile, which nothing else takes away.
+const MAKE_MAX: usize = 8;
 
 /// When finished pieces are made durable, and how much may wait for it (G3). The bytes are those of all
 /// storages together, as if they were on one device.
@@ -340,52 +345,76 @@ impl Storage {
 
     /// Sees to it that no file of a range of the torrent is pending.
     pub(crate) fn make_files(&self, range: Range<u64>) -> Result<(), StorageError> {
-        for segment in self.tree.plan.segments(range) {
-            if self.tree.place(file_of(segment)) == Place::Pending {
-                self.make_file(file_of(segment))?;
-            }
-        }
-        Ok(())
+        let segments = self.tree.plan.segments(range).map(file_of);
+        let pending = segments.filter(|file| self.tree.place(*file) == Place::Pending);
+        let pending: Vec<u32> = pending.collect();
+        pending
+            .chunks(MAKE_MAX)
+            .try_for_each(|files| self.make_each(files))
     }
 
     /// Makes a file that must not exist (G7), and records that it is ours.
     pub(crate) fn make_file(&self, file: u32) -> Result<(), StorageError> {
+        self.make_each(&[file])
+    }
+
+    /// The same for some at once, which are in one record: those that were made before an error or a kill are
+    /// blank, and nobody's loss.
+    fn make_each(&self, files: &[u32]) -> Result<(), StorageError> {
         let _one = lock(&self.creating);
-        if self.tree.place(file) != Place::Pending {
-            return Ok(());
+        let mut touched = Touched::default();
+        let mut made = Vec::with_capacity(files.len());
+        let mut records = Vec::new();
+        let mut end = Ok(());
+        for file in files.iter().copied() {
+            if self.tree.place(file) != Place::Pending {
+                continue;
+            }
+            match self.create(file, &mut touched.folders) {
+                Ok(fd) => made.push((file, fd)),
+                Err(error) => {
+                    end = Err(error);
+                    break;
+                }
+            }
+            add_file(&mut records, file);
         }
+        touched.files.extend(made.iter().map(|(file, _)| *file));
+        if made.is_empty() {
+            return end;
+        }
+        if let Err(error) = self.record(&records, touched) {
+            // Without their record they would be a stranger's the next time.
+            for (file, _) in made {
+                let _ = self.tree.root.remove_file(&self.tree.plan.name(file));
+            }
+            return Err(error);
+        }
+        for (file, fd) in made {
+            self.tree.set_ours(file);
+            self.tree.keep(file, fd);
+            self.tree.set_place(file, Place::File);
+        }
+        end
+    }
+
+    fn create(&self, file: u32, made_in: &mut Vec<String>) -> Result<OwnedFd, StorageError> {
         let name = self.tree.plan.name(file);
         let show = || self.tree.show(file);
         let executable = self.tree.plan.kind(file) == Kind::Executable;
         let root = &self.tree.root;
-        let mut touched = Touched::default();
-        touched.files.push(file);
-        let folders = &mut touched.folders;
         let made = self
             .tree
-            .with_descriptor(|| root.create_file(&name, executable, folders));
-        let fd = match made {
-            Err(Errno::EXIST) => {
-                return Err(refused(
-                    StorageErrorKind::Occupied,
-                    StorageOp::Create,
-                    &show(),
-                    "a file of that name has appeared, and torr did not make it",
-                ));
-            }
-            other => other.map_err(|errno| failed(StorageOp::Create, &show(), errno))?,
-        };
-        let (first, bits) = bits_of(file);
-        let records = [Record::Made { first, bits }, Record::Placed { first, bits }];
-        if let Err(error) = self.record(&records, touched) {
-            // Without its record it would be a stranger's file the next time.
-            let _ = root.remove_file(&name);
-            return Err(error);
+            .with_descriptor(|| root.create_file(&name, executable, made_in));
+        match made {
+            Err(Errno::EXIST) => Err(refused(
+                StorageErrorKind::Occupied,
+                StorageOp::Create,
+                &show(),
+                "a file of that name has appeared, and torr did not make it",
+            )),
+            other => other.map_err(|errno| failed(StorageOp::Create, &show(), errno)),
         }
-        self.tree.set_ours(file);
-        self.tree.keep(file, fd);
-        self.tree.set_place(file, Place::File);
-        Ok(())
     }
 
     /// Makes everything durable, says that we ended in good order, and lets go of files and lock.
@@ -408,9 +437,10 @@ impl Storage {
     /// How our files look now, for the next one to see whether somebody changed them since.
     fn stamps(&self, ledger: &Ledger) -> Vec<Record> {
         let mut out = Vec::new();
+        let mut looks = self.tree.root.looks();
         for file in self.tree.plan.files() {
             if self.tree.plan.len(file) > 0 && ledger.log.image().placed(file) {
-                let stat = self.tree.root.stat(&self.tree.plan.name(file));
+                let stat = looks.stat(&self.tree.plan.name(file));
                 if let Ok(Some(stat)) = stat {
                     let stamp = crate::survey::stamp_of(&stat);
                     out.push(Record::Stamp { file, stamp });
@@ -419,6 +449,24 @@ impl Storage {
         }
         out
     }
+}
+
+/// Adds a file that was made in its place to the records, to those that are there already if it fits.
+fn add_file(records: &mut Vec<Record>, file: u32) {
+    let (start, bit) = bits_of(file);
+    if let [
+        ..,
+        Record::Made { first, bits: made },
+        Record::Placed { bits: placed, .. },
+    ] = records.as_mut_slice()
+        && *first == start
+    {
+        or(made, &bit);
+        or(placed, &bit);
+        return;
+    }
+    let (first, bits) = (start, bit);
+    records.extend([Record::Made { first, bits }, Record::Placed { first, bits }]);
 }
 
 impl Drop for Storage {

@@ -9,7 +9,7 @@ use torr_store::{
 };
 
 use crate::cache::{OpenFile, PARTS};
-use crate::errno::{failed, refused};
+use crate::errno::{Sys, failed, refused};
 use crate::guard::Mark;
 use crate::log_file::boot_id;
 use crate::plan::{Kind, file_of};
@@ -93,9 +93,10 @@ pub(crate) fn survey(
         parts,
         damaged: damage.any(),
     };
+    let mut looks = tree.root.looks();
     for file in tree.plan.files() {
         if tree.plan.kind(file) != Kind::Link {
-            look.at(file, &mut found)?;
+            look.at(file, looks.stat(&tree.plan.name(file)), &mut found)?;
         }
     }
     look.doubt(recheck, &mut found);
@@ -140,11 +141,16 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn at(&self, file: u32, found: &mut Survey) -> Result<(), StorageError> {
+    fn at(
+        &self,
+        file: u32,
+        seen: Sys<Option<Stat>>,
+        found: &mut Survey,
+    ) -> Result<(), StorageError> {
         let (tree, image) = (self.tree, self.image);
         let wanted = self.spec.wants(file);
         let placed = image.placed(file);
-        let stat = match tree.root.stat(&tree.plan.name(file)) {
+        let stat = match seen {
             // What is in the way of a file that nobody wants does not matter.
             Err(_) if !wanted && !placed => None,
             Err(errno) => return Err(failed(StorageOp::Check, &tree.show(file), errno)),

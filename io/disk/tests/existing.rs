@@ -192,6 +192,33 @@ fn a_file_that_appears_meanwhile_is_not_touched() {
 }
 
 #[test]
+fn among_files_made_at_once_a_strangers_is_left_alone_and_the_others_are_ours() {
+    let names = [
+        "00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12",
+    ];
+    let files = names.map(|name| F::Plain(name, 1_000));
+    for closes in [true, false] {
+        let (dir, sample) = (TempDir::new(), Sample::folder(&files, PIECE));
+        let mut rig = Rig::new(lazy());
+        rig.open(spec(&sample, &dir)).unwrap();
+        put(&dir, "top/11", b"mine");
+        let error = rig.commit(&sample, &[0]).unwrap_err();
+        let CommitError::Storage(error) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.kind, StorageErrorKind::Occupied);
+        assert!(error.path.ends_with("/top/11"), "{}", error.path);
+        assert_eq!(fs::read(dir.join("out/top/11")).unwrap(), b"mine");
+        if closes {
+            rig.close().unwrap();
+        }
+        drop(rig);
+        fs::remove_file(dir.join("out/top/11")).unwrap();
+        assert_adopted(&sample, &dir, spec(&sample, &dir), &[]);
+    }
+}
+
+#[test]
 fn whatever_is_no_file_is_refused() {
     let (dir, sample) = (TempDir::new(), one());
     fs::create_dir_all(dir.join("out/one")).unwrap();

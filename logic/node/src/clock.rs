@@ -14,6 +14,8 @@ use crate::types::{Action, LookUp, News, TorrentKey, TrackerRequest};
 
 /// How often connections are looked over.
 const SWEEP: Duration = Duration::from_millis(500);
+/// How often the memory for unfinished pieces is divided anew, at most.
+const SHARE: Duration = Duration::from_millis(100);
 
 impl<B> Node<B> {
     /// Does what is due. To be called at [`Self::next_timeout`].
@@ -32,6 +34,10 @@ impl<B> Node<B> {
         self.tick_dht(now);
         self.tick_local(now);
         self.tick_port_map(now);
+        if now >= self.shared + SHARE {
+            self.shared = now;
+            self.share_assembly();
+        }
         let keys: Vec<_> = self.torrents.keys().collect();
         for key in keys {
             self.search_on(now, key);
@@ -43,6 +49,27 @@ impl<B> Node<B> {
             if due.is_some_and(|due| due <= now) {
                 self.announce(now, key);
             }
+        }
+    }
+
+    /// Divides the memory for unfinished pieces among the torrents: an equal part for each that has some of it, and
+    /// what the others leave of theirs. Without that two fast ones would both fill all of it, have their pieces
+    /// written unverified, and read them again.
+    fn share_assembly(&mut self) {
+        for torrent in self.torrents.values_mut() {
+            // Between two pieces it holds less than it is about to.
+            let lately = torrent.claim - torrent.claim.div_ceil(8);
+            torrent.claim = torrent.swarm.assembly_memory().max(lately);
+        }
+        let (mut all, mut holders) = (0, 0);
+        for torrent in self.torrents.values().filter(|torrent| torrent.claim > 0) {
+            all += torrent.claim;
+            holders += 1;
+        }
+        let total = self.assembly_blocks();
+        for torrent in self.torrents.values_mut() {
+            let room = room(total, (all, holders), torrent.claim);
+            torrent.swarm.set_assembly_room(room);
         }
     }
 
@@ -214,5 +241,36 @@ impl<B> Node<B> {
             }
         };
         self.actions.push_back(action);
+    }
+}
+
+/// What of `total` blocks one may have that claims `own` of them, where so many claim `all` together.
+fn room(total: usize, (all, holders): (usize, usize), own: usize) -> usize {
+    let parts = holders + usize::from(own == 0);
+    let left = total.saturating_sub(all - own);
+    left.max(total / parts.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn an_equal_part_for_each_and_what_others_leave() {
+        let rooms = |claims: &[usize]| {
+            let holders = claims.iter().filter(|claim| **claim > 0).count();
+            let sum = (claims.iter().sum(), holders);
+            let rooms = claims.iter().map(|own| room(2_000, sum, *own));
+            rooms.collect::<Vec<_>>()
+        };
+        assert_eq!(rooms(&[0]), [2_000]);
+        assert_eq!(rooms(&[2_400]), [2_000]);
+        assert_eq!(rooms(&[0, 0]), [2_000, 2_000]);
+        // The first had all of it until the other came.
+        assert_eq!(rooms(&[2_000, 0]), [2_000, 1_000]);
+        assert_eq!(rooms(&[2_000, 300]), [1_700, 1_000]);
+        assert_eq!(rooms(&[1_000, 1_000]), [1_000, 1_000]);
+        assert_eq!(rooms(&[500, 20, 30]), [1_950, 1_470, 1_480]);
+        assert_eq!(rooms(&[900; 4]), [500; 4]);
     }
 }

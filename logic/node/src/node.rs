@@ -26,6 +26,8 @@ pub(crate) struct Torrent<B> {
     pub(crate) storage: StorageId,
     pub(crate) swarm: Swarm<B>,
     pub(crate) announcer: Announcer,
+    /// Blocks that its unfinished pieces held at most of late.
+    pub(crate) claim: usize,
     /// In the DHT.
     pub(crate) search: Option<Search>,
     /// `stop` was said: what is left are answers and farewells.
@@ -80,6 +82,8 @@ pub struct Node<B> {
     /// Jobs at the disk.
     pub(crate) disk_jobs: usize,
     pub(crate) swept: Instant,
+    /// When the memory for unfinished pieces was divided.
+    pub(crate) shared: Instant,
     pub(crate) dht: Option<DhtPart>,
     pub(crate) local: Option<Local>,
     pub(crate) port_map: Option<PortMap>,
@@ -138,6 +142,7 @@ impl<B> Node<B> {
             announced: Vec::new(),
             disk_jobs: 0,
             swept: now,
+            shared: now,
         }
     }
 
@@ -211,7 +216,6 @@ impl<B> Node<B> {
         }
         let rng = self.rng.fork("torrent", self.rng.clone().next_u64());
         let _ = self.rng.next_u64();
-        let blocks = self.config.assembly_bytes / u64::from(BLOCK_LEN);
         let config = SwarmConfig {
             peer_id: self.config.peer_id,
             listen_port: self.config.listen_port,
@@ -225,9 +229,15 @@ impl<B> Node<B> {
             waits: false,
             peers_max: self.config.conns_per_torrent_max,
             dial_until: self.config.dial_until,
-            assembly_blocks: usize::try_from(blocks).unwrap_or(usize::MAX),
+            assembly_blocks: self.assembly_blocks(),
         };
         Ok((rng, config))
+    }
+
+    /// Blocks that the unfinished pieces of all torrents may hold together.
+    pub(crate) fn assembly_blocks(&self) -> usize {
+        let blocks = self.config.assembly_bytes / u64::from(BLOCK_LEN);
+        usize::try_from(blocks).unwrap_or(usize::MAX)
     }
 
     fn enter(
@@ -251,6 +261,7 @@ impl<B> Node<B> {
             storage,
             swarm,
             announcer,
+            claim: 0,
             search: None,
             stopping: false,
             flushed: false,

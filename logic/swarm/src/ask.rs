@@ -129,7 +129,7 @@ impl<B> Swarm<B> {
         // Staggered they hold half of what they would full, beside one that is at the disk.
         let blocks = self.geometry.block_count_max().max(1) as usize;
         let (more, than) = FAST_MEMORY;
-        let room = (self.config.assembly_blocks * more / than).saturating_sub(blocks);
+        let room = (self.assembly_room * more / than).saturating_sub(blocks);
         let most = self.open_pieces_max().min(room / blocks);
         let share = most * 2 / self.senders.max(1) as usize;
         Some((in_time as usize).min(share).clamp(1, WIDTH_MAX))
@@ -269,19 +269,18 @@ impl<B> Swarm<B> {
         let active = self.assembly.active();
         if fast {
             let (more, than) = FAST_MEMORY;
-            self.assembly.memory() * than >= self.config.assembly_blocks * more
+            self.assembly.memory() * than >= self.assembly_room * more
                 || active >= FAST_FACTOR * self.open_pieces_max()
         } else {
             let most = self.open_pieces_max();
-            active >= 2 * most
-                || active >= most && self.assembly.memory() >= self.config.assembly_blocks / 2
+            active >= 2 * most || active >= most && self.assembly.memory() >= self.assembly_room / 2
         }
     }
 
     /// How many pieces may be open: what the assembly budget holds, and never fewer than two.
     fn open_pieces_max(&self) -> usize {
         let blocks = self.geometry.block_count_max().max(1) as usize;
-        (self.config.assembly_blocks / blocks).max(2)
+        (self.assembly_room / blocks).max(2)
     }
 
     /// A block that others owe us for some time, once nothing is left that nobody was asked for: in

@@ -52,7 +52,8 @@ pub struct SwarmConfig {
     pub dial_until: usize,
     /// Whether a disk that says no is waited for, instead of being the end.
     pub waits: bool,
-    /// Blocks that unfinished pieces may hold; what is beyond goes to the disk unverified.
+    /// Blocks that unfinished pieces may hold, with those of other swarms; what is beyond goes to the disk unverified.
+    /// See [`Swarm::set_assembly_room`].
     pub assembly_blocks: usize,
 }
 
@@ -141,12 +142,15 @@ pub struct Swarm<B> {
     /// Bytes a second from all peers, and how many of them send, at the last tick.
     pub(crate) down_rate: u64,
     pub(crate) senders: u32,
+    /// Of [`SwarmConfig::assembly_blocks`], what is this swarm's part for now.
+    pub(crate) assembly_room: usize,
     rng: Rng,
 }
 
 impl<B> Swarm<B> {
     #[must_use]
     pub fn new(config: SwarmConfig, init: SwarmInit, rng: &Rng, now: Instant) -> Self {
+        let assembly_room = config.assembly_blocks;
         let mut swarm = Self {
             config,
             info_hash: init.info_hash,
@@ -180,6 +184,7 @@ impl<B> Swarm<B> {
             ticked: now,
             down_rate: 0,
             senders: 0,
+            assembly_room,
             rng: rng.clone(),
         };
         swarm.install(init, now);
@@ -666,6 +671,18 @@ impl<B> Swarm<B> {
     #[must_use]
     pub fn blocks_here(&self) -> usize {
         self.assembly.here()
+    }
+
+    /// The same, with those that are at the disk.
+    #[must_use]
+    pub fn assembly_memory(&self) -> usize {
+        self.assembly.memory()
+    }
+
+    /// How many blocks its unfinished pieces may hold from now on, since others hold some too. What is there
+    /// already stays.
+    pub fn set_assembly_room(&mut self, blocks: usize) {
+        self.assembly_room = blocks.min(self.config.assembly_blocks);
     }
 }
 

@@ -167,7 +167,7 @@ impl<B> Swarm<B> {
     /// The fetch comes to a piece. False where memory is short and will be less so.
     fn enter_piece(&mut self, now: Instant, key: FetchKey, piece: PieceIndex) -> bool {
         let large = self.has_large_pieces();
-        let full = self.assembly.memory() >= self.config.assembly_blocks;
+        let full = self.assembly.memory() >= self.assembly_room;
         if full && !large && self.has_jobs() {
             if let Some(fetch) = self.web.fetches.get_mut(key) {
                 fetch.waiting = true;

@@ -23,7 +23,7 @@ const NAMED_DOUBLINGS_MAX: u32 = 5;
 const FAILURES_MAX: u8 = 6;
 /// A peer that left us, or that we let go as useless, is tried again after this.
 const REDIAL: Duration = Duration::from_secs(60);
-/// One that hung up at once, the first time.
+/// One that hung up at once on one of two connections, the first time.
 const REDIAL_SOON: Duration = Duration::from_secs(2);
 /// One that had nothing for us, nor we for it, or that did nothing.
 const USELESS: Duration = Duration::from_secs(1_800);
@@ -41,7 +41,7 @@ struct Candidate {
     shunned: bool,
     /// By the user, and not by a tracker or a peer.
     named: bool,
-    /// Since when it hangs up at once, if it did the last time.
+    /// Since when it hangs up at once on two connections, if it did the last time.
     hangs_up_since: Option<Instant>,
     /// It wants no pieces, a peer says (BEP 11).
     only_gives: bool,
@@ -49,6 +49,13 @@ struct Candidate {
     plain: bool,
     /// A peer at that address told of it.
     rumour_of: Option<IpAddr>,
+}
+
+impl Candidate {
+    fn hung_up_now(&self, now: Instant) -> bool {
+        self.hangs_up_since
+            .is_some_and(|since| now.since(since) < REDIAL_SOON)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +74,8 @@ pub(crate) enum Parted {
     Failed,
     /// It was a peer, and left or was let go.
     Left,
-    /// It became a peer and hung up before anything came of it. Where both ends dialled each other, each may have closed
-    /// the connection that the other kept; libtorrent, whose peer id is another one on each connection, does.
+    /// Both ends dialled each other, and it hung up before anything came of this connection. It may have closed either for the
+    /// other's sake: libtorrent, whose peer id is another one on each connection, does.
     AtOnce,
     /// It was a peer, and neither side had a use for the other.
     Useless,
@@ -243,12 +250,10 @@ impl Dialer {
                 let doublings = u32::from(candidate.failures - 1).min(most);
                 first * 2_u32.pow(doublings)
             }
-            // Once; both connections may have led to the same address.
-            Parted::AtOnce => match candidate.hangs_up_since {
-                Some(since) if now.since(since) >= REDIAL_SOON => REDIAL,
-                Some(_) | None => REDIAL_SOON,
-            },
-            Parted::Left => REDIAL,
+            // Every other time, and however the other of the two connections ends.
+            Parted::AtOnce if candidate.hangs_up_since.is_none() => REDIAL_SOON,
+            Parted::AtOnce | Parted::Left if candidate.hung_up_now(now) => REDIAL_SOON,
+            Parted::AtOnce | Parted::Left => REDIAL,
             Parted::Useless => USELESS,
             Parted::Misbehaved => MISBEHAVED,
             Parted::Never => Duration::ZERO,
@@ -257,6 +262,7 @@ impl Dialer {
         let jitter = wait.as_millis() as u64 / 4;
         match how {
             Parted::AtOnce => candidate.hangs_up_since = candidate.hangs_up_since.or(Some(now)),
+            Parted::Left if candidate.hung_up_now(now) => (),
             Parted::Left | Parted::Useless => candidate.hangs_up_since = None,
             Parted::Failed | Parted::Misbehaved | Parted::Never => (),
         }
@@ -377,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hangs_up_at_once_is_tried_again_soon_and_once() {
+    fn who_hangs_up_at_once_is_tried_again_soon_every_other_time() {
         let mut dialer = Dialer::new(Rng::new(1));
         let mut now = Instant::ZERO;
         dialer.add(addr(1), now);
@@ -394,13 +400,13 @@ mod tests {
             dialer.parted(addr(1), how, now);
             if how == Parted::AtOnce {
                 // The other of two connections, a moment later.
-                dialer.parted(addr(1), how, now + Duration::from_millis(50));
+                dialer.parted(addr(1), Parted::Left, now + Duration::from_millis(50));
             }
             let due = dialer.next_due().unwrap();
             waits.push(due.since(now).as_secs() >= REDIAL.as_secs());
             now = due;
         }
-        assert_eq!(waits, [false, true, true, true, false]);
+        assert_eq!(waits, [false, true, false, true, false]);
     }
 
     #[test]

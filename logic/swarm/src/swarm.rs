@@ -336,6 +336,8 @@ impl<B> Swarm<B> {
             self.picker.availability.sub_all(&peer.have);
         }
         self.blame.remember(key, peer.addr, peer.id);
+        let mut others = self.peers.values();
+        let crossed = others.any(|it| it.addr.ip() == peer.addr.ip() && it.dialled != peer.dialled);
         let how = match why {
             CloseReason::Misbehaved(Misbehaved::BadBlock | Misbehaved::BadMetadata) => {
                 Parted::Never
@@ -346,7 +348,7 @@ impl<B> Swarm<B> {
             // The line to it may have been cut: that says nothing of its use.
             CloseReason::Idle(Idle::Silent) => Parted::Left,
             CloseReason::Redundant | CloseReason::Idle(_) => Parted::Useless,
-            CloseReason::Transport if peer.came_to_nothing(now) => Parted::AtOnce,
+            CloseReason::Transport if crossed && peer.came_to_nothing(now) => Parted::AtOnce,
             CloseReason::Duplicate | CloseReason::Local | CloseReason::Transport => Parted::Left,
         };
         if let Some(addr) = peer

@@ -562,7 +562,7 @@ fn who_hangs_up_where_both_ends_dialled_is_dialled_again_soon() {
     // libtorrent: its peer id is another one on each connection, it takes one for a second of the other at its end and
     // ours at the other, and closes both.
     let home = SocketAddr::from(([11, 0, 99, 1], 6_881));
-    for crosses in [true, false] {
+    for (crosses, ours_first) in [(true, true), (true, false), (false, true)] {
         let mut rig = Rig::new(&Setup::default());
         rig.node.add_peers(rig.now, rig.key, &[home]);
         rig.pass(Duration::from_secs(1));
@@ -579,9 +579,14 @@ fn who_hangs_up_where_both_ends_dialled_is_dialled_again_soon() {
         let hello = hello.encode();
         rig.node.handle_bytes(rig.now, conn, &mut hello.as_slice());
         rig.act();
-        rig.node.handle_closed(rig.now, conn);
+        if ours_first {
+            rig.node.handle_closed(rig.now, conn);
+        }
         if let Some(n) = n {
             rig.close(n);
+        }
+        if !ours_first {
+            rig.node.handle_closed(rig.now, conn);
         }
         rig.dials.clear();
         rig.pass(Duration::from_secs(3));

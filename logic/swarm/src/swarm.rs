@@ -336,8 +336,13 @@ impl<B> Swarm<B> {
             self.picker.availability.sub_all(&peer.have);
         }
         self.blame.remember(key, peer.addr, peer.id);
-        let mut others = self.peers.values();
-        let crossed = others.any(|it| it.addr.ip() == peer.addr.ip() && it.dialled != peer.dialled);
+        let mut crossed = peer.crossed;
+        for (_, other) in self.peers.iter_mut() {
+            if other.addr.ip() == peer.addr.ip() && other.dialled != peer.dialled {
+                crossed = true;
+                other.crossed = true;
+            }
+        }
         let how = match why {
             CloseReason::Misbehaved(Misbehaved::BadBlock | Misbehaved::BadMetadata) => {
                 Parted::Never

@@ -67,6 +67,8 @@ pub(crate) struct Peer<B> {
     pub(crate) conn: ConnKey,
     pub(crate) addr: SocketAddr,
     pub(crate) dialled: bool,
+    /// There was a connection the other way with who may be the same peer, and that one has ended.
+    pub(crate) crossed: bool,
     pub(crate) id: PeerId,
     pub(crate) fast: bool,
     pub(crate) extended: bool,
@@ -162,6 +164,7 @@ impl<B> Peer<B> {
             conn: new.conn,
             addr: new.addr,
             dialled: new.dialled,
+            crossed: false,
             id: new.id,
             fast: new.fast,
             extended: new.extended,

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use torr_base::{BLOCK_LEN, PieceIndex, RawBlock};
 use torr_store::{
-    BITS, BlockBuf, CommitError, Committed, Digest, LoadError, PieceCommit, Record, SpillBlock,
-    StorageError, StorageErrorKind, StorageOp, bits_of,
+    BlockBuf, CommitError, Committed, Digest, LoadError, PieceCommit, Record, SpillBlock,
+    StorageError, StorageErrorKind, StorageOp, add_record, bits_of,
 };
 
 use crate::errno::refused;
@@ -280,36 +280,12 @@ fn follows(a: &SpillBlock<BlockBuf>, b: &SpillBlock<BlockBuf>) -> bool {
 
 /// Adds a piece to the records, in one that is there already if it fits.
 pub(crate) fn add_piece(records: &mut Vec<Record>, piece: PieceIndex) {
-    let (start, bit) = bits_of(piece.get());
-    if let Some(Record::Have { first, bits }) = records.last_mut()
-        && *first == start
-    {
-        or(bits, &bit);
-        return;
-    }
-    records.push(Record::Have {
-        first: start,
-        bits: bit,
-    });
+    let (first, bits) = bits_of(piece.get());
+    add_record(records, Record::Have { first, bits });
 }
 
 fn add_block(records: &mut Vec<Record>, spill: &SpillBlock<BlockBuf>) {
-    let (start, bit) = bits_of(spill.block.index);
-    if let Some(Record::Spilled { piece, first, bits }) = records.last_mut()
-        && (*piece, *first) == (spill.block.piece, start)
-    {
-        or(bits, &bit);
-        return;
-    }
-    records.push(Record::Spilled {
-        piece: spill.block.piece,
-        first: start,
-        bits: bit,
-    });
-}
-
-pub(crate) fn or(to: &mut [u8; BITS as usize / 8], from: &[u8; BITS as usize / 8]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to |= from;
-    }
+    let (first, bits) = bits_of(spill.block.index);
+    let piece = spill.block.piece;
+    add_record(records, Record::Spilled { piece, first, bits });
 }

@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs;
 use rustix::io::Errno;
-use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, bits_of};
+use torr_store::{Record, StorageError, StorageErrorKind, StorageOp, add_record, bits_of};
 
 use crate::cache::PARTS;
-use crate::commit::or;
 use crate::end::write_end;
 use crate::errno::{failed, refused};
 use crate::gate::Gate;
@@ -364,7 +363,6 @@ impl Storage {
         let _one = lock(&self.creating);
         let mut touched = Touched::default();
         let mut made = Vec::with_capacity(files.len());
-        let mut records = Vec::new();
         let mut end = Ok(());
         for file in files.iter().copied() {
             if self.tree.place(file) != Place::Pending {
@@ -377,11 +375,17 @@ impl Storage {
                     break;
                 }
             }
-            add_file(&mut records, file);
         }
-        touched.files.extend(made.iter().map(|(file, _)| *file));
         if made.is_empty() {
             return end;
+        }
+        touched.files.extend(made.iter().map(|(file, _)| *file));
+        let mut records = Vec::new();
+        for (first, bits) in touched.files.iter().copied().map(bits_of) {
+            add_record(&mut records, Record::Made { first, bits });
+        }
+        for (first, bits) in touched.files.iter().copied().map(bits_of) {
+            add_record(&mut records, Record::Placed { first, bits });
         }
         if let Err(error) = self.record(&records, touched) {
             // Without their record they would be a stranger's the next time.
@@ -449,24 +453,6 @@ impl Storage {
         }
         out
     }
-}
-
-/// Adds a file that was made in its place to the records, to those that are there already if it fits.
-fn add_file(records: &mut Vec<Record>, file: u32) {
-    let (start, bit) = bits_of(file);
-    if let [
-        ..,
-        Record::Made { first, bits: made },
-        Record::Placed { bits: placed, .. },
-    ] = records.as_mut_slice()
-        && *first == start
-    {
-        or(made, &bit);
-        or(placed, &bit);
-        return;
-    }
-    let (first, bits) = (start, bit);
-    records.extend([Record::Made { first, bits }, Record::Placed { first, bits }]);
 }
 
 impl Drop for Storage {

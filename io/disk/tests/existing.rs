@@ -41,6 +41,14 @@ fn assert_refused(sample: &Sample, dir: &TempDir, name: &str) -> StorageError {
     error
 }
 
+/// What the disk says to a piece that it does not take.
+fn refusal(rig: &mut Rig, sample: &Sample, piece: u32) -> StorageError {
+    match rig.commit(sample, &[piece]).unwrap_err() {
+        CommitError::Storage(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Opening goes well, and the download comes to its end.
 fn assert_adopted(sample: &Sample, dir: &TempDir, spec: StorageSpec, have: &[u32]) {
     let mut rig = Rig::new(lazy());
@@ -152,10 +160,7 @@ fn a_link_made_after_adoption_stops_the_writing() {
     let mut rig = Rig::new(lazy());
     rig.open(spec(&sample, &dir)).unwrap();
     fs::hard_link(dir.join("out/one"), dir.join("other")).unwrap();
-    let error = rig.commit(&sample, &[1]).unwrap_err();
-    let CommitError::Storage(error) = error else {
-        panic!("{error:?}");
-    };
+    let error = refusal(&mut rig, &sample, 1);
     assert_eq!(error.kind, StorageErrorKind::Occupied);
     assert!(fs::read(dir.join("other")).unwrap() == sample.bytes[..20_000]);
 }
@@ -179,10 +184,7 @@ fn a_file_that_appears_meanwhile_is_not_touched() {
     let mut rig = Rig::new(lazy());
     rig.open(spec(&sample, &dir)).unwrap();
     put(&dir, "one", b"mine");
-    let error = rig.commit(&sample, &[0]).unwrap_err();
-    let CommitError::Storage(error) = error else {
-        panic!("{error:?}");
-    };
+    let error = refusal(&mut rig, &sample, 0);
     let what = (error.kind, error.op);
     assert_eq!(what, (StorageErrorKind::Occupied, StorageOp::Create));
     rig.close().unwrap();
@@ -202,10 +204,7 @@ fn among_files_made_at_once_a_strangers_is_left_alone_and_the_others_are_ours() 
         let mut rig = Rig::new(lazy());
         rig.open(spec(&sample, &dir)).unwrap();
         put(&dir, "top/11", b"mine");
-        let error = rig.commit(&sample, &[0]).unwrap_err();
-        let CommitError::Storage(error) = error else {
-            panic!("{error:?}");
-        };
+        let error = refusal(&mut rig, &sample, 0);
         assert_eq!(error.kind, StorageErrorKind::Occupied);
         assert!(error.path.ends_with("/top/11"), "{}", error.path);
         assert_eq!(fs::read(dir.join("out/top/11")).unwrap(), b"mine");

@@ -56,15 +56,13 @@ impl<B> Node<B> {
     /// what the others leave of theirs. Without that two fast ones would both fill all of it, have their pieces
     /// written unverified, and read them again.
     fn share_assembly(&mut self) {
+        let (mut all, mut holders) = (0, 0);
         for torrent in self.torrents.values_mut() {
             // Between two pieces it holds less than it is about to.
             let lately = torrent.claim - torrent.claim.div_ceil(8);
             torrent.claim = torrent.swarm.assembly_memory().max(lately);
-        }
-        let (mut all, mut holders) = (0, 0);
-        for torrent in self.torrents.values().filter(|torrent| torrent.claim > 0) {
             all += torrent.claim;
-            holders += 1;
+            holders += usize::from(torrent.claim > 0);
         }
         let total = self.assembly_blocks();
         for torrent in self.torrents.values_mut() {
@@ -248,7 +246,7 @@ impl<B> Node<B> {
 fn room(total: usize, (all, holders): (usize, usize), own: usize) -> usize {
     let parts = holders + usize::from(own == 0);
     let left = total.saturating_sub(all - own);
-    left.max(total / parts.max(1))
+    left.max(total / parts)
 }
 
 #[cfg(test)]

@@ -23,5 +23,5 @@ pub use job::{
 };
 pub use log::{
     BITS, Bits, Damage, FRAME_LEN, FileStamp, LogError, LogHeader, LogImage, NAME_PART_LEN,
-    NamePart, Record, bits_of, encode_record, iter_bits, read_log,
+    NamePart, Record, add_record, bits_of, encode_record, iter_bits, read_log,
 };

@@ -61,9 +61,7 @@ impl<B> Swarm<B> {
         if dialled != (self.config.peer_id > id) {
             return;
         }
-        let crosses = |peer: &Peer<B>| {
-            peer.id == id && peer.dialled != dialled && peer.addr.ip() == addr.ip()
-        };
+        let crosses = |peer: &Peer<B>| peer.id == id && peer.is_reverse_of(addr, dialled);
         let rival = self.peers.iter().find(|(_, peer)| crosses(peer));
         if let Some((key, _)) = rival {
             self.part(now, key, CloseReason::Duplicate, bufs, out);

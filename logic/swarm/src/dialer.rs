@@ -51,13 +51,6 @@ struct Candidate {
     rumour_of: Option<IpAddr>,
 }
 
-impl Candidate {
-    fn hung_up_now(&self, now: Instant) -> bool {
-        self.hangs_up_since
-            .is_some_and(|since| now.since(since) < REDIAL_SOON)
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
@@ -239,6 +232,12 @@ impl Dialer {
         let Some(candidate) = self.candidates.get_mut(&addr) else {
             return;
         };
+        if how == Parted::AtOnce {
+            candidate.hangs_up_since.get_or_insert(now);
+        }
+        // Every other time, and however the other of the two connections ends.
+        let since = candidate.hangs_up_since;
+        let soon = since.is_some_and(|since| now.since(since) < REDIAL_SOON);
         let wait = match how {
             Parted::Failed => {
                 candidate.failures = candidate.failures.saturating_add(1);
@@ -250,9 +249,7 @@ impl Dialer {
                 let doublings = u32::from(candidate.failures - 1).min(most);
                 first * 2_u32.pow(doublings)
             }
-            // Every other time, and however the other of the two connections ends.
-            Parted::AtOnce if candidate.hangs_up_since.is_none() => REDIAL_SOON,
-            Parted::AtOnce | Parted::Left if candidate.hung_up_now(now) => REDIAL_SOON,
+            Parted::AtOnce | Parted::Left if soon => REDIAL_SOON,
             Parted::AtOnce | Parted::Left => REDIAL,
             Parted::Useless => USELESS,
             Parted::Misbehaved => MISBEHAVED,
@@ -260,11 +257,8 @@ impl Dialer {
         };
         // Up to a quarter more, so that a swarm that lost its network does not return as one.
         let jitter = wait.as_millis() as u64 / 4;
-        match how {
-            Parted::AtOnce => candidate.hangs_up_since = candidate.hangs_up_since.or(Some(now)),
-            Parted::Left if candidate.hung_up_now(now) => (),
-            Parted::Left | Parted::Useless => candidate.hangs_up_since = None,
-            Parted::Failed | Parted::Misbehaved | Parted::Never => (),
+        if how == Parted::Useless || how == Parted::Left && !soon {
+            candidate.hangs_up_since = None;
         }
         candidate.useless = how == Parted::Useless;
         candidate.shunned = how == Parted::Misbehaved;

@@ -338,7 +338,7 @@ impl<B> Swarm<B> {
         self.blame.remember(key, peer.addr, peer.id);
         let mut crossed = peer.crossed;
         for (_, other) in self.peers.iter_mut() {
-            if other.addr.ip() == peer.addr.ip() && other.dialled != peer.dialled {
+            if other.is_reverse_of(peer.addr, peer.dialled) {
                 crossed = true;
                 other.crossed = true;
             }

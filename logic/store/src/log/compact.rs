@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use torr_base::PieceIndex;
 
-use super::image::{LogImage, or};
+use super::image::LogImage;
 use super::record::{
-    BITS, Bits, FRAME_LEN, NAME_PART_LEN, NamePart, Record, bits_of, encode_record,
+    BITS, Bits, FRAME_LEN, NAME_PART_LEN, NamePart, Record, add_record, bits_of, encode_record,
 };
 
 impl LogImage {
@@ -98,16 +98,8 @@ impl NamePart {
 
 /// `Have` records of pieces that come in order.
 fn have_records(pieces: impl Iterator<Item = PieceIndex>, out: &mut Vec<Record>) {
-    let mut last: Option<(u32, Bits)> = None;
     for piece in pieces {
         let (first, bits) = bits_of(piece.get());
-        match &mut last {
-            Some((start, all)) if *start == first => or(all, &bits),
-            _ => {
-                out.extend(last.map(|(first, bits)| Record::Have { first, bits }));
-                last = Some((first, bits));
-            }
-        }
+        add_record(out, Record::Have { first, bits });
     }
-    out.extend(last.map(|(first, bits)| Record::Have { first, bits }));
 }

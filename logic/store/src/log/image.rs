@@ -6,7 +6,7 @@ use torr_base::{Bitfield, PieceIndex};
 
 use super::record::{
     BITS, Bits, FRAME_LEN, FileStamp, LogHeader, NamePart, Record, bits_of, decode, header_version,
-    iter_bits,
+    iter_bits, or,
 };
 
 /// What was lost to damage. Everything else in the log stands.
@@ -344,12 +344,6 @@ fn has(spans: &BTreeMap<u32, Bits>, index: u32) -> bool {
 
 fn merge<K: Ord>(spans: &mut BTreeMap<K, Bits>, key: K, bits: &Bits) {
     or(spans.entry(key).or_insert([0; BITS as usize / 8]), bits);
-}
-
-pub(super) fn or(to: &mut Bits, from: &Bits) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to |= from;
-    }
 }
 
 fn clear(bits: &mut Bits, gone: &Bits) {

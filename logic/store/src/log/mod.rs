@@ -27,6 +27,6 @@ mod tests;
 
 pub use image::{Damage, LogError, LogImage, read_log};
 pub use record::{
-    BITS, Bits, FRAME_LEN, FileStamp, LogHeader, NAME_PART_LEN, NamePart, Record, bits_of,
-    encode_record, iter_bits,
+    BITS, Bits, FRAME_LEN, FileStamp, LogHeader, NAME_PART_LEN, NamePart, Record, add_record,
+    bits_of, encode_record, iter_bits,
 };

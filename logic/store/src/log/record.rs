@@ -146,6 +146,64 @@ pub fn bits_of(index: u32) -> (u32, Bits) {
     (index - index % BITS, bits)
 }
 
+/// Adds a record: to the last one if that is of the same kind and span, else behind it.
+pub fn add_record(records: &mut Vec<Record>, record: Record) {
+    if !records.last_mut().is_some_and(|last| last.absorb(&record)) {
+        records.push(record);
+    }
+}
+
+pub(super) fn or(to: &mut Bits, from: &Bits) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to |= from;
+    }
+}
+
+impl Record {
+    /// Takes in what another record says, where both are of one kind that has bits, and of the same span. False
+    /// where they are not: this one stays as it is.
+    fn absorb(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Have { first, bits },
+                Self::Have {
+                    first: at,
+                    bits: more,
+                },
+            )
+            | (
+                Self::Made { first, bits },
+                Self::Made {
+                    first: at,
+                    bits: more,
+                },
+            )
+            | (
+                Self::Placed { first, bits },
+                Self::Placed {
+                    first: at,
+                    bits: more,
+                },
+            ) if first == at => {
+                or(bits, more);
+                true
+            }
+            (
+                Self::Spilled { piece, first, bits },
+                Self::Spilled {
+                    piece: of,
+                    first: at,
+                    bits: more,
+                },
+            ) if (&*piece, &*first) == (of, at) => {
+                or(bits, more);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The numbers that `first` and `bits` name, in order; those past `u32::MAX` are left out.
 pub fn iter_bits(first: u32, bits: &Bits) -> impl Iterator<Item = u32> + '_ {
     (0..BITS).filter_map(move |i| {

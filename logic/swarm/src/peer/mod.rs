@@ -294,6 +294,11 @@ impl<B> Peer<B> {
             .map(|port| SocketAddr::new(self.addr.ip(), port))
     }
 
+    /// Whether a connection that `dialled` or not with that address may be with the same peer, and is the other way.
+    pub(crate) fn is_reverse_of(&self, addr: SocketAddr, dialled: bool) -> bool {
+        self.dialled != dialled && self.addr.ip() == addr.ip()
+    }
+
     /// Whether it came a moment ago and no block went either way since.
     pub(crate) fn came_to_nothing(&self, now: Instant) -> bool {
         now.since(self.joined) < BRIEF && self.down.total() + self.up.total() == 0

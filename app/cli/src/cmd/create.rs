@@ -102,15 +102,29 @@ fn parse_piece(text: &str) -> Result<u32, Failure> {
     let len = units::parse_size(text).map_err(|why| Failure::usage("--piece", why))?;
     let (least, greatest) = PIECE_LEN;
     let fits = len.is_power_of_two() && (least..=greatest).contains(&len);
-    let len = u32::try_from(len).ok().filter(|_| fits);
-    len.ok_or_else(|| {
+    let exact = u32::try_from(len).ok().filter(|_| fits);
+    exact.ok_or_else(|| {
         let range = format!("{} to {}", units::binary(least), units::binary(greatest));
         Failure::usage(
             "--piece",
             format!("a piece has a power of two of bytes, {range}"),
         )
-        .hint("write it as 1MiB")
+        .hint(format!(
+            "write it as {}",
+            units::binary(nearest_power_of_two(len.clamp(least, greatest))).replace(' ', "")
+        ))
     })
+}
+
+/// The power of two that is nearest to a length: 256K is meant for 256 KiB more often than for 250.
+fn nearest_power_of_two(len: u64) -> u64 {
+    let above = len.next_power_of_two();
+    let below = above / 2;
+    if len - below < above - len {
+        below
+    } else {
+        above
+    }
 }
 
 /// The name that the torrent will have, if the path tells it without a look at the disk.

@@ -100,6 +100,17 @@ fn create_writes_where_it_is_told_and_the_same_twice() {
         let ran = world.run(&args);
         assert_eq!(ran.code, code, "{}", ran.err);
     }
+    for (piece, meant) in [
+        ("256K", "256KiB"),
+        ("4M", "4MiB"),
+        ("3MiB", "4MiB"),
+        ("1", "16KiB"),
+        ("1TiB", "512MiB"),
+    ] {
+        let told = world.run(&["create", "one.bin", "--piece", piece]).err;
+        let hint = format!("hint: write it as {meant}\n");
+        assert!(told.ends_with(&hint), "{piece}: {told}");
+    }
     std::fs::create_dir(world.path("empty")).unwrap();
     assert_eq!(world.run(&["create", "empty"]).code, 3);
 }

@@ -352,12 +352,18 @@ impl<B> Swarm<B> {
     }
 
     /// A block has come: whoever else was asked for it need not send it.
-    pub(crate) fn cancel_at_others(&mut self, block: Block, from: Source, out: &mut Outbox<B>) {
+    pub(crate) fn cancel_at_others(
+        &mut self,
+        now: Instant,
+        block: Block,
+        from: Source,
+        out: &mut Outbox<B>,
+    ) {
         self.web.forgo(block);
         let others = self.peers.iter_mut();
         let others = others.filter(|(key, _)| Source::Peer(*key) != from);
         for (_, peer) in others {
-            if peer.requests.cancel(block) {
+            if peer.requests.cancel(block, now) {
                 peer.send(Message::Cancel(block.raw()), out);
             }
         }

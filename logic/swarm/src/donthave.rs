@@ -49,7 +49,7 @@ impl<B> PeerCx<'_, B> {
         let owed: Vec<_> = owed.collect();
         peer.turns.remove(piece);
         for block in &owed {
-            peer.requests.cancel(*block);
+            peer.requests.cancel(*block, self.now);
         }
         for block in owed {
             swarm.release_request(block);

@@ -13,7 +13,7 @@ const RATE_KNOWN: Duration = Duration::from_secs(3);
 
 impl<B> Swarm<B> {
     /// Takes back everything that the peer was asked for: it choked us, is too slow, or left.
-    pub(crate) fn release_requests(&mut self, key: PeerKey) {
+    pub(crate) fn release_requests(&mut self, now: Instant, key: PeerKey) {
         let Self {
             peers, assembly, ..
         } = self;
@@ -22,7 +22,7 @@ impl<B> Swarm<B> {
         };
         peer.turns.clear();
         let mut empty = Vec::new();
-        peer.requests.cancel_all(|block| {
+        peer.requests.cancel_all(now, |block| {
             if assembly.release(block) {
                 empty.push(block.piece);
             }

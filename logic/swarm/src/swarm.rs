@@ -319,7 +319,7 @@ impl<B> Swarm<B> {
         bufs: &mut dyn BufSource<B>,
         out: &mut Outbox<B>,
     ) {
-        self.release_requests(key);
+        self.release_requests(now, key);
         let Some(mut peer) = self.peers.remove(key) else {
             return;
         };

@@ -147,7 +147,7 @@ impl<B> Swarm<B> {
             for block in owed {
                 peer.send(Message::Cancel(block.raw()), out);
             }
-            self.release_requests(key);
+            self.release_requests(now, key);
             // What it did not bring is for others first; they get their turn before its next.
         } else {
             self.fill_requests(now, key, out);

@@ -201,7 +201,7 @@ impl<B> PeerCx<'_, B> {
         peer.requests.restart();
         if !peer.fast {
             // BEP 3: a choke drops every request. With BEP 6 each is answered by a reject.
-            self.swarm.release_requests(self.key);
+            self.swarm.release_requests(self.now, self.key);
         }
         self.swarm.tell_interest(self.now, self.key, self.out);
         Ok(())
@@ -377,20 +377,24 @@ impl<B> PeerCx<'_, B> {
         let Some(peer) = self.swarm.peers.get_mut(self.key) else {
             return Ok(());
         };
-        peer.vain += 1;
-        if peer.vain > VAIN_MAX {
-            return Err(Misbehaved::CancelFlood);
-        }
-        if peer.requests.reject(block) {
-            peer.vain = peer.vain.saturating_sub(1);
-            // A piece that it rejects while choked is no longer allowed fast.
-            if peer.chokes_us {
-                peer.fast_for_us.retain(|piece| *piece != block.piece);
-            } else {
-                peer.reject(block.piece, self.now);
+        match peer.requests.reject(block, self.now) {
+            Arrival::NeverAsked => {
+                peer.vain += 1;
+                if peer.vain > VAIN_MAX {
+                    return Err(Misbehaved::CancelFlood);
+                }
             }
-            self.swarm.disown(self.key.into(), block.piece);
-            self.swarm.release_request(block);
+            Arrival::Late => {}
+            Arrival::Asked => {
+                // A piece that it rejects while choked is no longer allowed fast.
+                if peer.chokes_us {
+                    peer.fast_for_us.retain(|piece| *piece != block.piece);
+                } else {
+                    peer.reject(block.piece, self.now);
+                }
+                self.swarm.disown(self.key.into(), block.piece);
+                self.swarm.release_request(block);
+            }
         }
         Ok(())
     }
@@ -469,7 +473,7 @@ impl<B> PeerCx<'_, B> {
             Placed::Last => swarm.close_piece(self.now, block.piece, self.out),
         }
         if others {
-            swarm.cancel_at_others(block, self.key.into(), self.out);
+            swarm.cancel_at_others(self.now, block, self.key.into(), self.out);
         }
     }
 }

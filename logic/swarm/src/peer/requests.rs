@@ -18,6 +18,8 @@ const REQQ_DEFAULT: u32 = 250;
 const AHEAD: Duration = Duration::from_millis(1_000);
 /// Blocks that may still come after a cancel, time-out or choke; the oldest is forgotten.
 const LATE_MAX: usize = 2 * DEPTH_MAX as usize;
+/// The `reject` of a cancelled request comes within this time (BEP 6), or is taken for the answer to a later one.
+const CANCEL_ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// BEP 3 clients give up on a peer that sends nothing for a minute: it is snubbing us.
 pub(crate) const SNUB_AFTER: Duration = Duration::from_secs(60);
 
@@ -44,7 +46,8 @@ struct Request {
 #[derive(Debug)]
 pub(crate) struct Requests {
     asked: VecDeque<Request>,
-    late: VecDeque<Block>,
+    /// Blocks that may still come, and since when they are not waited for.
+    late: VecDeque<Request>,
     depth: u32,
     reqq: u32,
     /// Doubles the depth each round trip until the rate no longer follows.
@@ -128,7 +131,7 @@ impl Requests {
     pub(crate) fn arrival(&self, block: Block) -> Arrival {
         if self.contains(block) {
             Arrival::Asked
-        } else if self.late.contains(&block) {
+        } else if self.late.iter().any(|late| late.block == block) {
             Arrival::Late
         } else {
             Arrival::NeverAsked
@@ -150,7 +153,7 @@ impl Requests {
             }
             return Arrival::Asked;
         }
-        match self.late.iter().position(|late| *late == block) {
+        match self.late.iter().position(|late| late.block == block) {
             Some(place) => {
                 self.late.remove(place);
                 Arrival::Late
@@ -160,31 +163,43 @@ impl Requests {
     }
 
     /// Takes a request back; the block may still come, and then it is late, not a lie.
-    pub(crate) fn cancel(&mut self, block: Block) -> bool {
+    pub(crate) fn cancel(&mut self, block: Block, now: Instant) -> bool {
         let Some(place) = self.asked.iter().position(|request| request.block == block) else {
             return false;
         };
         self.asked.remove(place);
-        self.remember_late(block);
+        self.remember_late(block, now);
         true
     }
 
-    /// The peer says that it will not send it (BEP 6): it must not come any more.
-    pub(crate) fn reject(&mut self, block: Block) -> bool {
-        if let Some(place) = self.asked.iter().position(|request| request.block == block) {
-            self.asked.remove(place);
-            return true;
+    /// The peer says that it will not send it (BEP 6), and so it must not come any more; what it was.
+    ///
+    /// Each request has its own answer, a cancelled one too: where a block was cancelled and asked for again, the first
+    /// answer is that of the first request. Not everybody keeps to that, so it is waited for only so long.
+    pub(crate) fn reject(&mut self, block: Block, now: Instant) -> Arrival {
+        let late = self.late.iter().position(|late| late.block == block);
+        let fresh = |place: &usize| now.since(self.late[*place].at) < CANCEL_ANSWERED_WITHIN;
+        let asked = self.asked.iter().position(|asked| asked.block == block);
+        match (
+            late.filter(fresh).or(late.filter(|_| asked.is_none())),
+            asked,
+        ) {
+            (Some(place), _) => {
+                self.late.remove(place);
+                Arrival::Late
+            }
+            (None, Some(place)) => {
+                self.asked.remove(place);
+                Arrival::Asked
+            }
+            (None, None) => Arrival::NeverAsked,
         }
-        if let Some(place) = self.late.iter().position(|late| *late == block) {
-            self.late.remove(place);
-        }
-        false
     }
 
     /// Takes all requests back, oldest first.
-    pub(crate) fn cancel_all(&mut self, mut each: impl FnMut(Block)) {
+    pub(crate) fn cancel_all(&mut self, now: Instant, mut each: impl FnMut(Block)) {
         while let Some(request) = self.asked.pop_front() {
-            self.remember_late(request.block);
+            self.remember_late(request.block, now);
             each(request.block);
         }
     }
@@ -262,11 +277,11 @@ impl Requests {
         !self.asked.is_empty() && now.since(self.moved) >= SNUB_AFTER
     }
 
-    fn remember_late(&mut self, block: Block) {
+    fn remember_late(&mut self, block: Block, now: Instant) {
         if self.late.len() == LATE_MAX {
             self.late.pop_front();
         }
-        self.late.push_back(block);
+        self.late.push_back(Request { block, at: now });
     }
 }
 
@@ -288,12 +303,33 @@ mod tests {
         let mut r = Requests::new(Instant::ZERO);
         r.push(block(0), Instant::ZERO);
         r.push(block(1), Instant::ZERO);
-        assert!(r.cancel(block(0)));
+        assert!(r.cancel(block(0), Instant::ZERO));
         assert_eq!(r.arrival(block(0)), Arrival::Late);
         assert_eq!(r.complete(block(0), Instant::ZERO), Arrival::Late);
         assert_eq!(r.complete(block(0), Instant::ZERO), Arrival::NeverAsked);
-        assert!(r.reject(block(1)));
+        assert_eq!(r.reject(block(1), Instant::ZERO), Arrival::Asked);
         assert_eq!(r.arrival(block(1)), Arrival::NeverAsked);
+    }
+
+    #[test]
+    fn a_reject_answers_the_request_that_was_cancelled_before() {
+        let mut r = Requests::new(Instant::ZERO);
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        for secs in [0, 40] {
+            r.push(block(0), at(secs));
+            assert!(r.cancel(block(0), at(secs)));
+            r.push(block(0), at(secs));
+            if secs == 0 {
+                assert_eq!(r.reject(block(0), at(secs + 2)), Arrival::Late);
+                assert!(r.contains(block(0)), "it was asked for again");
+                assert_eq!(r.reject(block(0), at(secs + 2)), Arrival::Asked);
+            } else {
+                // From a peer that says nothing to a cancel.
+                assert_eq!(r.reject(block(0), at(secs + 31)), Arrival::Asked);
+                assert_eq!(r.reject(block(0), at(secs + 31)), Arrival::Late);
+            }
+            assert_eq!(r.reject(block(0), at(secs + 31)), Arrival::NeverAsked);
+        }
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl<B> Swarm<B> {
             Placed::Last => self.close_piece(now, block.piece, out),
         }
         if others {
-            self.cancel_at_others(block, Source::Web(place), out);
+            self.cancel_at_others(now, block, Source::Web(place), out);
         }
     }
 

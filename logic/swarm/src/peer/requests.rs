@@ -180,10 +180,7 @@ impl Requests {
         let late = self.late.iter().position(|late| late.block == block);
         let fresh = |place: &usize| now.since(self.late[*place].at) < CANCEL_ANSWERED_WITHIN;
         let asked = self.asked.iter().position(|asked| asked.block == block);
-        match (
-            late.filter(fresh).or(late.filter(|_| asked.is_none())),
-            asked,
-        ) {
+        match (late.filter(|place| asked.is_none() || fresh(place)), asked) {
             (Some(place), _) => {
                 self.late.remove(place);
                 Arrival::Late

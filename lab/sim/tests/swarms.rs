@@ -100,6 +100,36 @@ fn a_fast_seed_is_asked_for_pieces_side_by_side() {
     world.stop_all();
 }
 
+/// Sixteen seeds fill a line of 250 kB/s, and memory for a few pieces is owed all of it: each block is owed for
+/// seconds, and nobody else could bring it sooner.
+#[test]
+fn on_a_full_line_little_memory_makes_no_block_come_twice() {
+    for blocks in (48..=128).step_by(8) {
+        let torrent = Torrent::new(6, 8 << 20, 256 * 1024, false);
+        let pieces = torrent.geometry.piece_count();
+        let mut world: World<Messages> = World::new(6, torrent, Weather::default(), trace());
+        let mut plan = NodePlan::new(Bitfield::full(pieces));
+        for _ in 0..16 {
+            world.add_node(plan.clone());
+        }
+        plan.have = Bitfield::new(pieces);
+        plan.link.down = 250_000;
+        plan.link.latency = Duration::from_millis(40);
+        plan.blocks = blocks;
+        plan.peers = (0..16).map(addr_of).collect();
+        let host = world.add_node(plan);
+        world.run_until(Instant::ZERO + Duration::from_secs(90));
+        let node = world.node(host).expect("the leecher");
+        assert!(node.is_complete(), "with {blocks} blocks");
+        let wasted = node.stats().expect("it is in its swarm").swarm.wasted;
+        assert!(
+            wasted < (8 << 20) / 20,
+            "{wasted} bytes with {blocks} blocks"
+        );
+        world.stop_all();
+    }
+}
+
 /// Streams that are cut anywhere and encrypted, with every opinion about it in one swarm. Who has it off
 /// cannot speak to the seed, and has to get everything from those that prefer it.
 #[test]

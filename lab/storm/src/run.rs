@@ -255,6 +255,10 @@ mod tests {
             9089,
             "the reject of a cancelled request was taken for that of the one after it",
         ),
+        (
+            8101,
+            "with little memory each block that a full line delayed was asked for twice",
+        ),
     ];
 
     #[test]

@@ -25,10 +25,13 @@ const OWED_LONG: Duration = Duration::from_secs(2);
 /// Where there is more to come, twice as long for each peer that was asked, up to so many times: those who have what is
 /// missing are short of upload, of which each block that comes twice takes away.
 const OWED_DOUBLINGS: u8 = 6;
+/// … and so many times as long as blocks take of late: if many were asked for at once, each is owed for as long as a full
+/// line takes for all those before it, and nobody else could bring it sooner.
+const TAKES_TIMES: u32 = 2;
+/// Of how long blocks take, the last one counts for so much.
+const TAKES_SHARE: u32 = 16;
 /// Peers that are asked for one block in the end: those that never answer must not be all of them.
 const ASKERS_MAX: u8 = 16;
-/// … while those that answer owe no more than comes in that many seconds.
-const LINE_FULL_SECS: u64 = 3;
 /// How often an idle peer looks for such blocks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Blocks that one peer is asked for while others owe them.
@@ -297,9 +300,10 @@ impl<B> Swarm<B> {
         let endgame = self.is_endgame();
         let tight = self.assembly.missing() == 0 && self.is_full(false);
         let last = self.picker.availability.candidates() == 0;
+        let usual = self.block_takes * TAKES_TIMES;
         let owed_long = |by: u8| match last {
             true => OWED_LONG,
-            false => OWED_LONG * (1 << (by.clamp(1, OWED_DOUBLINGS) - 1)),
+            false => (OWED_LONG * (1 << (by.clamp(1, OWED_DOUBLINGS) - 1))).max(usual),
         };
         let peer = self.peers.get_mut(key)?;
         if !(endgame || tight) || peer.requests.len() >= ENDGAME_DEPTH {
@@ -325,8 +329,8 @@ impl<B> Swarm<B> {
         Some(block)
     }
 
-    /// Whether what peers owe us that do answer will keep our line busy for a while: then what is owed
-    /// for long is so because the line is slow, and asking for it twice would only fill it more.
+    /// Whether what peers owe us that do answer keeps our line busy for as long as makes a block late: then
+    /// each block is owed for so long because the line is slow, and asking for it twice only fills it more.
     fn is_line_full(&self, now: Instant) -> bool {
         let answering = self
             .peers
@@ -337,7 +341,12 @@ impl<B> Swarm<B> {
             blocks += peer.requests.len();
             rate += peer.down.per_second();
         }
-        blocks > ENDGAME_DEPTH && blocks as u64 * u64::from(BLOCK_LEN) > rate * LINE_FULL_SECS
+        blocks > ENDGAME_DEPTH && blocks as u64 * u64::from(BLOCK_LEN) > rate * OWED_LONG.as_secs()
+    }
+
+    /// A block came so long after it was asked for.
+    pub(crate) fn block_took(&mut self, took: Duration) {
+        self.block_takes = self.block_takes - self.block_takes / TAKES_SHARE + took / TAKES_SHARE;
     }
 
     /// Whether every wanted block that anybody has is here or owed by somebody. What is left to a peer

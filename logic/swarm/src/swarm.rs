@@ -1,6 +1,7 @@
 //! The swarm itself: its state, its commands, and where each input goes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use torr_base::{Bitfield, Geometry, InfoHash, Instant, PeerId, PieceIndex, RawBlock, Rng, Slab};
 use torr_store::{BufSource, DiskTask, JobId};
@@ -142,6 +143,8 @@ pub struct Swarm<B> {
     /// Bytes a second from all peers, and how many of them send, at the last tick.
     pub(crate) down_rate: u64,
     pub(crate) senders: u32,
+    /// From the request of a block until it comes, as of late.
+    pub(crate) block_takes: Duration,
     /// Of [`SwarmConfig::assembly_blocks`], what is this swarm's part for now.
     pub(crate) assembly_room: usize,
     rng: Rng,
@@ -184,6 +187,7 @@ impl<B> Swarm<B> {
             ticked: now,
             down_rate: 0,
             senders: 0,
+            block_takes: Duration::ZERO,
             assembly_room,
             rng: rng.clone(),
         };

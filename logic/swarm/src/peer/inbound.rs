@@ -442,6 +442,8 @@ impl<B> PeerCx<'_, B> {
         };
         peer.brought(block.len, self.now);
         if peer.requests.complete(block, self.now) == Arrival::Asked {
+            let took = peer.requests.took();
+            self.swarm.block_took(took);
             self.swarm.release_request(block);
         }
         self.swarm.downloaded += u64::from(block.len);
@@ -458,6 +460,10 @@ impl<B> PeerCx<'_, B> {
         peer.brought(block.len, self.now);
         swarm.downloaded += u64::from(block.len);
         let arrival = peer.requests.complete(block, self.now);
+        if arrival == Arrival::Asked {
+            let took = peer.requests.took();
+            swarm.block_took(took);
+        }
         let askers = swarm.assembly.asked(block);
         let others = askers > u8::from(arrival == Arrival::Asked);
         match swarm.assembly.place(block, buf, self.key.into(), self.now) {

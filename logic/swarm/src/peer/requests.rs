@@ -55,6 +55,8 @@ pub(crate) struct Requests {
     rate_before: u64,
     /// The shortest time from a request to its block: the line's round trip.
     latency: Option<Duration>,
+    /// How long the last block that came took.
+    took: Duration,
     /// When a block last came, or the first request of an idle peer went out.
     moved: Instant,
     /// What [`Self::read_goal`] said last.
@@ -81,6 +83,7 @@ impl Requests {
             slow_start: true,
             rate_before: 0,
             latency: None,
+            took: Duration::ZERO,
             moved: now,
             goal: 1,
             snubbed: false,
@@ -147,6 +150,7 @@ impl Requests {
             if let Some(request) = self.asked.remove(place) {
                 let took = now.since(request.at);
                 self.latency = Some(self.latency.map_or(took, |least| least.min(took)));
+                self.took = took;
             }
             if self.slow_start {
                 self.depth = (self.depth + 1).min(DEPTH_MAX);
@@ -257,6 +261,11 @@ impl Requests {
     /// Whether bytes may have come that were too few for the goal that was told, and the rest will not come.
     pub(crate) fn is_short_of_goal(&self, now: Instant) -> bool {
         self.goal > 1 && now.since(self.moved) >= GOAL_PATIENCE
+    }
+
+    /// How long the last block that came while it was asked for took, from the request on.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
     }
 
     /// Whether a block came of late.

@@ -437,26 +437,19 @@ impl<B> PeerCx<'_, B> {
 
     /// The request for a block that will not be used is answered.
     fn settle(&mut self, block: Block) {
-        let Some(peer) = self.swarm.peers.get_mut(self.key) else {
+        let Some(arrival) = self.arrived(block) else {
             return;
         };
-        peer.brought(block.len, self.now);
-        if peer.requests.complete(block, self.now) == Arrival::Asked {
-            let took = peer.requests.took();
-            self.swarm.block_took(took);
+        if arrival == Arrival::Asked {
             self.swarm.release_request(block);
         }
-        self.swarm.downloaded += u64::from(block.len);
         self.swarm.wasted += u64::from(block.len);
     }
 
-    /// A block is here, whole.
-    fn block(&mut self, block: Block, buf: B) {
+    /// Counts a block, of use or not; what it is to the requests of its peer, if that is still known.
+    fn arrived(&mut self, block: Block) -> Option<Arrival> {
         let swarm = &mut *self.swarm;
-        let Some(peer) = swarm.peers.get_mut(self.key) else {
-            self.bufs.put(buf);
-            return;
-        };
+        let peer = swarm.peers.get_mut(self.key)?;
         peer.brought(block.len, self.now);
         swarm.downloaded += u64::from(block.len);
         let arrival = peer.requests.complete(block, self.now);
@@ -464,6 +457,16 @@ impl<B> PeerCx<'_, B> {
             let took = peer.requests.took();
             swarm.block_took(took);
         }
+        Some(arrival)
+    }
+
+    /// A block is here, whole.
+    fn block(&mut self, block: Block, buf: B) {
+        let Some(arrival) = self.arrived(block) else {
+            self.bufs.put(buf);
+            return;
+        };
+        let swarm = &mut *self.swarm;
         let askers = swarm.assembly.asked(block);
         let others = askers > u8::from(arrival == Arrival::Asked);
         match swarm.assembly.place(block, buf, self.key.into(), self.now) {

@@ -16,10 +16,9 @@ use crate::errno::{Sys, failed_at};
 use crate::hook::Call;
 use crate::tree::{Source, Tree, retry};
 
-/// What offsets and lengths have to be a multiple of, and addresses. Devices that want more refuse, and then
-/// the page cache serves.
+/// What offsets, lengths and addresses are a multiple of. Devices that want more refuse, and then the page cache serves.
+/// Most take less for addresses, and then are slow: see [`torr_store::BlockPool`].
 const ALIGN: usize = 4096;
-const ADDRESS_ALIGN: usize = 512;
 /// Blocks in one call: a piece of 4 MiB goes out in one.
 const CALL_SLICES: usize = 256;
 /// Shorter runs cost more in calls than they save in copies.
@@ -56,8 +55,7 @@ impl Tree {
             let mut slices = [IoSlice::new(&[]); CALL_SLICES];
             let used = source.gather(&mut slices, len - done);
             let aligned = |slice: &IoSlice<'_>| {
-                slice.as_ptr().addr().is_multiple_of(ADDRESS_ALIGN)
-                    && slice.len().is_multiple_of(ALIGN)
+                slice.as_ptr().addr().is_multiple_of(ALIGN) && slice.len().is_multiple_of(ALIGN)
             };
             if !slices[..used].iter().all(aligned) {
                 return Ok(done);

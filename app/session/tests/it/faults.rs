@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use torr::metainfo::{Draft, DraftFiles};
-use torr::{
-    Event, Events, IoMode, SessionError, StorageError, StorageErrorKind, Torrent, TorrentState,
-};
+use torr::{Event, Events, SessionError, StorageError, StorageErrorKind, Torrent, TorrentState};
 
 use crate::common::{LONG, Payload, Side, synced};
 
@@ -345,11 +343,7 @@ impl Drop for Zram {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_fails_is_waited_for() {
-    // zram takes memory for aligned to pages that is not, and keeps other bytes than were written.
-    let (place, leech) = (
-        place(),
-        Side::with(|config| config.io = IoMode::Buffered).await,
-    );
+    let (place, leech) = (place(), Side::new().await);
     let dir = place.path().join("eio");
     let Some(zram) = Zram::new(3 * SIZE) else {
         return;

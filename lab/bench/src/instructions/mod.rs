@@ -16,6 +16,7 @@ use torr_base::BLOCK_LEN;
 use torr_hash::{Sha1Message, Sha1State};
 
 use crate::meter;
+use crate::parse;
 use crate::pipe::{self, End};
 use record::Record;
 
@@ -25,6 +26,8 @@ enum Work {
     Transfer(End, u64),
     /// The hash of a piece.
     Hash,
+    /// The bencode of files that were made to be costly.
+    Parse,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,11 @@ const WORKLOADS: &[Workload] = &[
         name: "hash",
         meaning: "SHA-1 without any special instruction",
         work: Work::Hash,
+    },
+    Workload {
+        name: "parse",
+        meaning: "bencode that was made to be costly",
+        work: Work::Parse,
     },
 ];
 
@@ -114,6 +122,7 @@ pub(crate) fn workload(args: &[String]) -> Result<()> {
     let blocks = match found.work {
         Work::Transfer(end, piece_len) => pipe::count(TRANSFER_LEN, piece_len, end)?,
         Work::Hash => hash()?,
+        Work::Parse => parse::count(),
     };
     println!("{blocks}");
     Ok(())

@@ -1,6 +1,7 @@
 //! What is going to happen, soonest first.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use torr_base::Instant;
 
@@ -8,7 +9,11 @@ use torr_base::Instant;
 /// every run goes the same way.
 #[derive(Debug)]
 pub struct Agenda<E> {
-    due: BTreeMap<(Instant, u64), E>,
+    /// When, the how-manieth, and where in `events`: an event is large, so it stays where it was put.
+    due: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    events: Vec<Option<E>>,
+    /// Places in `events` that hold nothing.
+    free: Vec<usize>,
     seq: u64,
     now: Instant,
 }
@@ -18,7 +23,9 @@ impl<E> Agenda<E> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            due: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
             seq: 0,
             now: Instant::ZERO,
         }
@@ -33,26 +40,35 @@ impl<E> Agenda<E> {
     /// Plans an event; what lies in the past happens now.
     pub fn at(&mut self, when: Instant, event: E) {
         self.seq += 1;
-        self.due.insert((when.max(self.now), self.seq), event);
+        let place = if let Some(place) = self.free.pop() {
+            self.events[place] = Some(event);
+            place
+        } else {
+            self.events.push(Some(event));
+            self.events.len() - 1
+        };
+        self.due
+            .push(Reverse((when.max(self.now), self.seq, place)));
     }
 
     /// The next event, if it is due by `end`. Time moves on to it.
     pub fn next(&mut self, end: Instant) -> Option<E> {
-        let entry = self.due.first_entry()?;
-        let when = entry.key().0;
+        let Reverse((when, ..)) = *self.due.peek()?;
         if when > end {
             return None;
         }
+        let Reverse((_, _, place)) = self.due.pop()?;
         self.now = when;
-        Some(entry.remove())
+        self.free.push(place);
+        self.events[place].take()
     }
 
     /// Lets time pass up to `end`, with nothing due before it.
     pub fn pass_to(&mut self, end: Instant) {
         debug_assert!(
             self.due
-                .first_key_value()
-                .is_none_or(|(key, _)| key.0 >= end)
+                .peek()
+                .is_none_or(|Reverse((when, ..))| *when >= end)
         );
         self.now = self.now.max(end);
     }

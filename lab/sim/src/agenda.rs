@@ -3,17 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use torr_base::Instant;
+use torr_base::{Instant, Key, Slab};
 
 /// Everything that is going to happen, soonest first; what was planned first settles ties, so that
 /// every run goes the same way.
 #[derive(Debug)]
 pub struct Agenda<E> {
-    /// When, the how-manieth, and where in `events`: an event is large, so it stays where it was put.
-    due: BinaryHeap<Reverse<(Instant, u64, usize)>>,
-    events: Vec<Option<E>>,
-    /// Places in `events` that hold nothing.
-    free: Vec<usize>,
+    /// When, the how-manieth, and which: an event is large, so it stays where it was put.
+    due: BinaryHeap<Reverse<(Instant, u64, Key<E>)>>,
+    events: Slab<E>,
     seq: u64,
     now: Instant,
 }
@@ -24,8 +22,7 @@ impl<E> Agenda<E> {
     pub const fn new() -> Self {
         Self {
             due: BinaryHeap::new(),
-            events: Vec::new(),
-            free: Vec::new(),
+            events: Slab::new(),
             seq: 0,
             now: Instant::ZERO,
         }
@@ -40,15 +37,8 @@ impl<E> Agenda<E> {
     /// Plans an event; what lies in the past happens now.
     pub fn at(&mut self, when: Instant, event: E) {
         self.seq += 1;
-        let place = if let Some(place) = self.free.pop() {
-            self.events[place] = Some(event);
-            place
-        } else {
-            self.events.push(Some(event));
-            self.events.len() - 1
-        };
-        self.due
-            .push(Reverse((when.max(self.now), self.seq, place)));
+        let key = self.events.insert(event);
+        self.due.push(Reverse((when.max(self.now), self.seq, key)));
     }
 
     /// The next event, if it is due by `end`. Time moves on to it.
@@ -57,10 +47,9 @@ impl<E> Agenda<E> {
         if when > end {
             return None;
         }
-        let Reverse((_, _, place)) = self.due.pop()?;
+        let Reverse((_, _, key)) = self.due.pop()?;
         self.now = when;
-        self.free.push(place);
-        self.events[place].take()
+        self.events.remove(key)
     }
 
     /// Lets time pass up to `end`, with nothing due before it.

@@ -1,13 +1,13 @@
 //! Hosts, datagrams and time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use torr_base::{InfoHash, Instant, Rng};
 use torr_dht::message::Message;
 use torr_dht::{Announce, Bootstrap, Dht, DhtAction, DhtConfig, Outcome, SearchId};
+use torr_sim::Agenda;
 
 use super::Options;
 use super::hostile::{HOSTILE, Role, Scene, is_victim, lies, with_false_address};
@@ -51,25 +51,6 @@ enum Event {
     Lookup,
 }
 
-struct Entry(Instant, u64, Event);
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
 /// A lookup that counts.
 struct Trial {
     info_hash: InfoHash,
@@ -84,9 +65,7 @@ struct Trial {
 pub(crate) struct World {
     options: Options,
     rng: Rng,
-    now: Instant,
-    agenda: BinaryHeap<Reverse<Entry>>,
-    seq: u64,
+    agenda: Agenda<Event>,
     hosts: Vec<Host>,
     by_addr: BTreeMap<SocketAddr, usize>,
     /// Hosts that are there, in no order that means anything.
@@ -109,9 +88,7 @@ impl World {
         let rng = Rng::new(options.seed).fork("dht", options.nodes as u64);
         let mut world = Self {
             rng,
-            now: Instant::ZERO,
-            agenda: BinaryHeap::new(),
-            seq: 0,
+            agenda: Agenda::new(),
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
             live: Vec::new(),
@@ -132,7 +109,7 @@ impl World {
             let host = world.new_host();
             // The first ones are there from the start.
             let at = JOINS.mul_f64(n.saturating_sub(NAMED) as f64 / nodes as f64);
-            world.plan(Instant::ZERO + at, Event::Join(host));
+            world.agenda.at(Instant::ZERO + at, Event::Join(host));
         }
         world
     }
@@ -149,7 +126,7 @@ impl World {
         for n in 0..torrents * ANNOUNCERS {
             let wait = self.rng.below(SETTLES.as_nanos() as u64 / 2);
             let at = Instant::ZERO + JOINS + Duration::from_nanos(wait);
-            self.plan(at, Event::Announce(n % torrents));
+            self.agenda.at(at, Event::Announce(n % torrents));
         }
         self.run_until(ready);
     }
@@ -161,19 +138,19 @@ impl World {
             let at = self.rng.index(self.live.len());
             self.leave(self.live[at]);
         }
-        let (start, time) = (self.now, self.options.measured);
+        let (start, time) = (self.agenda.now(), self.options.measured);
         let hours = time.as_secs_f64() / 3_600.0;
         let leaving = self.options.nodes as f64 * self.options.churn as f64 / 100.0 * hours;
         for _ in 0..leaving as usize {
             let at = start + Duration::from_nanos(self.rng.below(time.as_nanos() as u64));
             let gone = self.rng.index(self.hosts.len());
-            self.plan(at, Event::Leave(gone));
+            self.agenda.at(at, Event::Leave(gone));
             let host = self.new_host();
-            self.plan(at, Event::Join(host));
+            self.agenda.at(at, Event::Join(host));
         }
         for n in 0..self.options.lookups {
             let at = start + time.mul_f64(n as f64 / self.options.lookups as f64);
-            self.plan(at, Event::Lookup);
+            self.agenda.at(at, Event::Lookup);
         }
         (self.measuring, self.packets, self.bytes) = (true, 0, 0);
         self.run_until(start + time + Duration::from_secs(20));
@@ -188,7 +165,7 @@ impl World {
         let mut rng = self.rng.fork("flood", 0);
         let mut flood = Flood::default();
         // A second of rest, so that what it did before does not count.
-        let start = self.now + Duration::from_secs(1);
+        let start = self.agenda.now() + Duration::from_secs(1);
         let id = self.hosts[host]
             .dht
             .as_ref()
@@ -235,7 +212,7 @@ impl World {
         for at in &self.live {
             if let Some(dht) = &self.hosts[*at].dht {
                 dht.check_invariants();
-                nodes += dht.stats(self.now).nodes[0];
+                nodes += dht.stats(self.agenda.now()).nodes[0];
             }
         }
         let live = self.live.len().max(1);
@@ -252,24 +229,12 @@ impl World {
 
     // ---- time
 
-    fn plan(&mut self, at: Instant, event: Event) {
-        self.seq += 1;
-        self.agenda.push(Reverse(Entry(at, self.seq, event)));
-    }
-
     fn run_until(&mut self, end: Instant) {
-        while let Some(Reverse(Entry(at, _, _))) = self.agenda.peek() {
-            if *at > end {
-                break;
-            }
-            let Some(Reverse(Entry(at, _, event))) = self.agenda.pop() else {
-                break;
-            };
-            self.now = at;
+        while let Some(event) = self.agenda.next(end) {
             self.events += 1;
             self.handle(event);
         }
-        self.now = end;
+        self.agenda.pass_to(end);
     }
 
     fn handle(&mut self, event: Event) {
@@ -277,7 +242,7 @@ impl World {
             Event::Join(host) => self.join(host),
             Event::Leave(host) => self.leave(host),
             Event::Wake(host) => {
-                if self.hosts[host].wake == self.now {
+                if self.hosts[host].wake == self.agenda.now() {
                     self.with(host, |dht, now, out| dht.handle_timeout(now, out));
                 }
             }
@@ -335,7 +300,7 @@ impl World {
         let rng = self.rng.fork("node", host as u64);
         let mut secret = [0; 32];
         self.rng.fork("secret", host as u64).fill(&mut secret);
-        let dht = Dht::new(config, rng, secret, None, self.now);
+        let dht = Dht::new(config, rng, secret, None, self.agenda.now());
         self.hosts[host].dht = Some(Box::new(dht));
         self.live.push(host);
         self.with(host, |dht, now, out| dht.handle_timeout(now, out));
@@ -351,7 +316,7 @@ impl World {
     fn with(&mut self, host: usize, f: impl FnOnce(&mut Dht, Instant, &mut Vec<DhtAction>)) {
         let mut out = std::mem::take(&mut self.out);
         if let Some(dht) = &mut self.hosts[host].dht {
-            f(dht, self.now, &mut out);
+            f(dht, self.agenda.now(), &mut out);
         }
         for action in out.drain(..) {
             self.act(host, action);
@@ -367,11 +332,11 @@ impl World {
         let Some(next) = dht.next_timeout() else {
             return;
         };
-        let next = next.max(self.now);
+        let next = next.max(self.agenda.now());
         let host = &mut self.hosts[at];
-        if host.wake != next || next == self.now {
+        if host.wake != next || next == self.agenda.now() {
             host.wake = next;
-            self.plan(next, Event::Wake(at));
+            self.agenda.at(next, Event::Wake(at));
         }
     }
 
@@ -383,8 +348,8 @@ impl World {
                 self.send(from, to, bytes);
             }
             DhtAction::Resolve { request, .. } => {
-                let at = self.now + Duration::from_millis(50);
-                self.plan(at, Event::Resolved { host, request });
+                let at = self.agenda.now() + Duration::from_millis(50);
+                self.agenda.at(at, Event::Resolved { host, request });
             }
             DhtAction::Peers { search, peers } => {
                 let hosts = &self.hosts;
@@ -396,7 +361,7 @@ impl World {
                         .iter()
                         .any(|it| right.is_some_and(|all| all.contains(it)) && live(it));
                     if found && trial.first.is_none() {
-                        trial.first = Some(self.now);
+                        trial.first = Some(self.agenda.now());
                     }
                 }
             }
@@ -419,8 +384,8 @@ impl World {
         }
         let span = LATENCY_MILLIS.end - LATENCY_MILLIS.start;
         let micros = LATENCY_MILLIS.start * 1_000 + self.rng.below(span * 1_000);
-        let at = self.now + Duration::from_micros(micros);
-        self.plan(at, Event::Packet { from, to, bytes });
+        let at = self.agenda.now() + Duration::from_micros(micros);
+        self.agenda.at(at, Event::Packet { from, to, bytes });
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -456,7 +421,7 @@ impl World {
         if role == Role::LiesAboutAddress {
             let mut out = Vec::new();
             if let Some(dht) = &mut self.hosts[host].dht {
-                dht.handle_datagram(self.now, from, bytes, &mut out);
+                dht.handle_datagram(self.agenda.now(), from, bytes, &mut out);
             }
             for action in out {
                 if let DhtAction::Send { to, bytes } = action {
@@ -563,7 +528,7 @@ impl World {
             implied: true,
             seed: false,
         });
-        let started = self.now;
+        let started = self.agenda.now();
         let mut search = None;
         self.with(host, |dht, now, _| {
             search = dht.search(now, info_hash, announce, false);
@@ -591,7 +556,7 @@ impl World {
         }
         self.samples.push(Sample {
             announces: trial.announces,
-            took: self.now.since(trial.started),
+            took: self.agenda.now().since(trial.started),
             first: trial.first.map(|at| at.since(trial.started)),
             queries: outcome.queries,
             answers: outcome.answers,

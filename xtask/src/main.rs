@@ -3,6 +3,7 @@
 
 mod ci;
 mod layers;
+mod proofs;
 mod tidy;
 
 use std::env;
@@ -14,7 +15,7 @@ use anyhow::{Context, Result};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  tidy     file and function sizes, directions between crates, lints of the layers
+  tidy     file and function sizes, directions between crates, lints of the layers, names of tests in lab/README.md
   check    tidy, rustfmt, clippy, docs, the wasm32 build of logic/, cargo deny
   test     unit, property, scenario and command-line tests
   sim [ARG...]    random swarms; arguments as of torr-storm (default: 200 seeds, each twice)

@@ -1,11 +1,12 @@
-//! Rules that no compiler checks: how long things are, and where the world may be touched.
+//! Rules that no compiler checks: how long things are, where the world may be touched, and that the
+//! tests which the lab's README names are there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::layers;
+use crate::{layers, proofs};
 
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 100;
@@ -34,6 +35,7 @@ const TOP: &[&str] = &["logic", "io", "app", "lab", "xtask"];
 /// Prints every fault; true if there is none.
 pub(crate) fn run(root: &Path) -> Result<bool> {
     let mut faults = layers::faults(root)?;
+    let mut sources = Vec::new();
     for top in TOP {
         let mut files = Vec::new();
         rust_files(&root.join(top), &mut files)?;
@@ -45,8 +47,10 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
                 .display()
                 .to_string();
             check_file(&name, &text, &mut faults);
+            sources.push(text);
         }
     }
+    faults.extend(proofs::faults(root, &sources)?);
     for fault in &faults {
         println!("tidy: {fault}");
     }

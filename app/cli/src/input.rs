@@ -12,9 +12,9 @@ use crate::failure::{Exit, Failure};
 use crate::units;
 use torr::metainfo::{
     self, Magnet, MagnetError, Metainfo, MetainfoError, Refusal, TORRENT_LEN_MAX, parse_info_hash,
-    printable,
 };
 use torr::{FetchError, InfoHash};
+use torr_base::printable;
 
 /// A torrent file that was read.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod near;
 mod percent;
 mod rng;
 mod slab;
+mod text;
 mod time;
 
 pub use bitfield::{Bitfield, BitfieldError};
@@ -24,4 +25,5 @@ pub use near::is_near;
 pub use percent::percent;
 pub use rng::Rng;
 pub use slab::{Key, Slab};
+pub use text::{clean, is_disruptive, printable};
 pub use time::Instant;

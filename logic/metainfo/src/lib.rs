@@ -26,7 +26,6 @@ mod magnet;
 mod metainfo;
 mod paths;
 mod priority;
-mod text;
 mod warning;
 
 pub use draft::{Draft, DraftError, DraftFile, DraftFiles, piece_length_for};
@@ -39,5 +38,4 @@ pub use magnet::{MAGNET_LEN_MAX, Magnet, MagnetError, parse_info_hash};
 pub use metainfo::{Metainfo, Node};
 pub use paths::{Layout, PathFaults};
 pub use priority::{FilePriorities, FilePriority};
-pub use text::{is_disruptive, printable};
 pub use warning::Warning;

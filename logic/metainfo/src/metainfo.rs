@@ -152,7 +152,7 @@ impl Metainfo {
         &self.nodes
     }
 
-    /// A comment, as it is in the torrent: see [`printable`](crate::printable).
+    /// A comment, as it is in the torrent: see [`torr_base::printable`].
     #[must_use]
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()

@@ -17,11 +17,13 @@
 mod component;
 mod faults;
 
-use crate::text::STAND_IN;
 use crate::{FileIndex, Info};
 
 use component::{SEPARATOR, is_safe, push_component, with_suffix};
 pub use faults::PathFaults;
+
+/// What stands for anything that was taken out of a name.
+const STAND_IN: char = '_';
 
 /// Where the files of a torrent go, below the download folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use torr_base::clean;
 use torr_bencode::Dict;
-
-use crate::text::clean;
 
 /// Characters of a client's name that are kept.
 const CLIENT_CHARS_MAX: usize = 64;

@@ -36,7 +36,6 @@ mod mse;
 mod peer_id;
 mod pex;
 mod reader;
-mod text;
 
 pub use allowed_fast::allowed_fast_set;
 pub use error::WireError;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use serde_json::{Value, json};
-use torr::metainfo::{FileIndex, Info, printable};
+use torr::metainfo::{FileIndex, Info};
 use torr::{CheckReport, FileReport, FileState};
+use torr_base::printable;
 
 use crate::args::high::{Show, Talk, default_mode};
 use crate::args::low::{CheckArgs, DownloadArgs};

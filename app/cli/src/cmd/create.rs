@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use torr::metainfo::printable;
 use torr::{CreateError, CreateTorrent, Created, StorageErrorKind};
+use torr_base::printable;
 
 use crate::args::high::{Show, Talk, default_mode};
 use crate::args::low::{CreateArgs, Field};

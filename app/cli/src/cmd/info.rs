@@ -7,7 +7,8 @@ use crate::env::{Env, Output};
 use crate::failure::{Exit, Failure};
 use crate::{input, units};
 use torr::mask;
-use torr::metainfo::{Info, Metainfo, printable};
+use torr::metainfo::{Info, Metainfo};
+use torr_base::printable;
 
 pub(crate) fn run(env: &mut Env, args: &InfoArgs) -> Result<Exit, Failure> {
     let torrent = input::load(env, &args.torrent)?;

@@ -12,7 +12,8 @@ use crate::env::{Env, Output};
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Link, Named, Web};
 use torr::mask;
-use torr::metainfo::{Magnet, printable};
+use torr::metainfo::Magnet;
+use torr_base::printable;
 
 pub(crate) fn run(env: &mut Env, args: &MagnetArgs) -> Result<Exit, Failure> {
     match input::find(env, &args.torrent, &Web::default())? {

@@ -28,7 +28,7 @@ use crate::confine::{Needs, Taken, confine, describe};
 use crate::env::Env;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Named, Torrent, Web};
-use torr::metainfo::printable;
+use torr_base::printable;
 
 pub(crate) use facts::Facts;
 pub(crate) use hook::Hooks;

@@ -19,7 +19,7 @@ use crate::download::stall::host;
 use crate::download::view::Summary;
 use crate::failure::{Exit, Failure, plain};
 use crate::units;
-use torr::metainfo::printable;
+use torr_base::printable;
 
 /// For JSON; a torrent that is being downloaded has one.
 fn path_of(torrent: &Torrent) -> Option<String> {

@@ -13,7 +13,7 @@ use crate::download::view::View;
 use crate::env::{Env, Output, State};
 use crate::failure::Failure;
 use crate::terminal::may_draw;
-use torr::metainfo::printable;
+use torr_base::printable;
 
 /// Bars that are drawn at most; more would push everything else off the screen.
 const BARS_MAX: usize = 10;

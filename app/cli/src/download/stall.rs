@@ -6,7 +6,7 @@ use torr::{
 
 use crate::failure::plain;
 use crate::units;
-use torr::metainfo::printable;
+use torr_base::printable;
 
 /// Asks the session about peers and trackers, and says what is the matter.
 pub(crate) async fn why(torrent: Torrent, peers_are_named: bool) -> String {

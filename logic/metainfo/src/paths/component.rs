@@ -1,7 +1,8 @@
 //! One component of a path: what may stay of it, and how it gets a number.
 
-use super::PathFaults;
-use crate::text::{STAND_IN, is_disruptive};
+use torr_base::is_disruptive;
+
+use super::{PathFaults, STAND_IN};
 
 /// Longest component, before ` (2)`, in bytes. File systems take 255; the rest is for that and for
 /// suffixes of unfinished files.

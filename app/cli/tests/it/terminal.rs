@@ -7,13 +7,17 @@ use serde_json::Value;
 
 use crate::common::{Tracker, World, ran};
 
+const TORR: &str = env!("CARGO_BIN_EXE_torr");
+
 /// Runs torr on a terminal of its own. `key` is pressed when `awaited` is on the screen.
 fn on_a_terminal(world: &World, args: &[&str], awaited: &str, key: &str) -> Value {
+    run_on_a_terminal(world, &[&[TORR], args].concat(), awaited, key)
+}
+
+fn run_on_a_terminal(world: &World, words: &[&str], awaited: &str, key: &str) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/py/on_terminal.py");
     let mut command = Command::new("python3");
-    command
-        .args([script, awaited, key, env!("CARGO_BIN_EXE_torr")])
-        .args(args);
+    command.args([script, awaited, key]).args(words);
     command
         .current_dir(world.dir.path())
         .env_clear()
@@ -78,6 +82,17 @@ fn q_leaves_as_an_interrupt_does_and_the_terminal_is_as_it_was() {
             "{seen}"
         );
     }
+}
+
+#[test]
+fn a_hangup_that_is_ignored_stays_so() {
+    let world = World::new();
+    let torrent = world.share_file("never.bin", 1_000_000, None);
+    let nohup = ["/bin/sh", "-c", "trap '' HUP; exec \"$0\" \"$@\"", TORR];
+    let args = [&torrent, "-d", "dir", "--timeout", "8s"];
+    let words = [&nohup, &args[..]].concat();
+    let seen = run_on_a_terminal(&world, &words, "names no tracker", "signal:SIGHUP");
+    assert_eq!(seen["code"], 7, "{seen}");
 }
 
 #[test]

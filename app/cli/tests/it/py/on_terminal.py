@@ -30,6 +30,8 @@ if pid == 0:
     for fd in (0, 1, 2):
         os.dup2(slave, fd)
     os.closerange(3, 20)
+    # Whoever runs the tests may have had it ignored, as nohup does.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.execv(program[0], program)
 
 screen, pressed, echo_during, code, began = b"", None, None, None, time.monotonic()

@@ -42,7 +42,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// `bytes` as one line of at most `chars_max` characters, the last of them `…` where there were more: what is
-/// no UTF-8 becomes U+FFFD, runs of white space one space, and what [`is_disruptive`] is dropped.
+/// no UTF-8 becomes U+FFFD, runs of white space one space, and what [`is_disruptive`] or leaves no mark of its
+/// own is dropped.
 #[must_use]
 pub fn clean(bytes: &[u8], chars_max: usize) -> String {
     // A character is at most four bytes; there may be as many again that are dropped, and the rest is not looked at.
@@ -55,7 +56,7 @@ pub fn clean(bytes: &[u8], chars_max: usize) -> String {
             space = kept > 0;
             continue;
         }
-        if is_disruptive(c) {
+        if is_disruptive(c) || is_variation(c) {
             continue;
         }
         if kept + usize::from(space) >= chars_max {
@@ -74,6 +75,14 @@ pub fn clean(bytes: &[u8], chars_max: usize) -> String {
         kept += 1;
     }
     out
+}
+
+/// Variation selectors, and what Unicode keeps for more characters that leave no mark of their own. Emoji and
+/// Japanese names are written with them, so a name keeps them; a line of a tracker or a peer could hide any
+/// number of bytes in them.
+fn is_variation(c: char) -> bool {
+    matches!(c, '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{fff0}'..='\u{fff8}'
+        | '\u{e0080}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -98,6 +107,7 @@ mod tests {
         );
         assert_eq!(line("\u{b5}Torrent"), "\u{b5}Torrent");
         assert_eq!(line("  \u{200b} "), "");
+        assert_eq!(line("a\u{fe0f}\u{180b}\u{fff0}\u{e0100}b"), "ab");
         assert_eq!(clean(b"ab\xff\xfecd", 20), "ab\u{fffd}\u{fffd}cd");
         assert_eq!(clean(&[b'x'; 1000], 5), "xxxx…");
         let wide = "\u{1f600}".repeat(9);
@@ -110,7 +120,7 @@ mod tests {
         #[test]
         fn never_a_disruptive_character_and_never_too_long(bytes: Vec<u8>, chars_max in 1..40_usize) {
             let text = clean(&bytes, chars_max);
-            proptest::prop_assert!(!text.contains(is_disruptive));
+            proptest::prop_assert!(!text.contains(|c| is_disruptive(c) || is_variation(c)));
             proptest::prop_assert!(text.chars().count() <= chars_max);
         }
     }

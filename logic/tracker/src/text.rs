@@ -8,3 +8,15 @@ pub const TEXT_CHARS_MAX: usize = 300;
 pub fn clean(bytes: &[u8]) -> String {
     torr_base::clean(bytes, TEXT_CHARS_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_bounded() {
+        let long = clean("ж".repeat(5000).as_bytes());
+        assert_eq!(long.chars().count(), TEXT_CHARS_MAX);
+        assert!(long.ends_with('…'));
+    }
+}

@@ -23,7 +23,7 @@ prop_compose! {
     fn hello()(
         extensions in ids(),
         port in proptest::option::of(1..=u16::MAX),
-        client in proptest::option::of("[a-zA-Z0-9\u{b5}/.]( ?[a-zA-Z0-9\u{b5}/.]){0,31}"),
+        client in proptest::option::of("[a-zA-Z0-9\u{b5}/.]( ?[a-zA-Z0-9\u{b5}/.]){0,31}[a-z0-9]?"),
         v4 in proptest::option::of(any::<[u8; 4]>()),
         // In 2000::/3, so that it is no IPv4 address in disguise.
         v6 in proptest::option::of(any::<[u16; 7]>().prop_map(|w| [0x2001, w[0], w[1], w[2], w[3], w[4], w[5], w[6]])),
